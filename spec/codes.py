@@ -1,0 +1,58 @@
+"""The catalogue of finding codes. A code never changes its meaning; a retired one is never given away again.
+
+J1xx the document, J2xx overrides and interpolation, J3xx what a plan cannot honour, J4xx a run, J5xx the process.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class Code(NamedTuple):
+    """What a code means, in one sentence."""
+
+    severity: Literal["error", "warning", "hint"]
+    title: str
+
+
+CODES: dict[str, Code] = {
+    "J101": Code("error", "The job file cannot be read."),
+    "J102": Code("error", "The job file is not valid YAML or TOML."),
+    "J103": Code("error", "A key is not known at its level."),
+    "J104": Code("error", "A value has the wrong type."),
+    "J105": Code("error", "A value is not one of the choices."),
+    "J106": Code("error", "A value is out of its range or does not have the form it needs."),
+    "J107": Code("error", "A key that is needed is missing."),
+    "J108": Code("error", "The document is not a mapping of settings."),
+    "J109": Code("error", "A key is written twice in one mapping."),
+    "J110": Code("error", "A key belongs to another kind than the one chosen."),
+    "J111": Code("error", "The document is too large, too deep or expands too far."),
+    "J112": Code("error", "The document uses a YAML tag that would construct an object."),
+    "J113": Code("error", "The document's version is not one that this jobc reads."),
+    "J201": Code("error", "An override does not follow the override grammar."),
+    "J202": Code("error", "An override names a path that the document does not have."),
+    "J203": Code("error", "An interpolation cannot be resolved."),
+    "J204": Code("error", "An interpolation reads an environment variable that is not set."),
+    "J205": Code("error", "Interpolations refer to each other in a loop."),
+    "J206": Code("error", "A secret's value would be copied into the document."),
+    "J301": Code("error", "A job says exactly one of script, module and command."),
+    "J302": Code("error", "The script or the folder it runs in does not exist."),
+    "J303": Code("error", "The target cannot give the job this many nodes."),
+    "J304": Code("error", "The paradigm does not fit the number of processes."),
+    "J305": Code("error", "The launcher cannot start this job."),
+    "J306": Code("hint", "A setting has no effect with one process."),
+    "J307": Code("hint", "A prepared scheduler steps once for every process."),
+    "J308": Code("error", "A variable in `env` is one that jobc or the launcher sets."),
+    "J309": Code("hint", "Settings were dropped because another kind was chosen."),
+    "J310": Code("error", "The devices of this machine cannot be counted."),
+    "J401": Code("error", "A secret is not in the environment."),
+    "J402": Code("error", "A port that the plan needs is already in use."),
+    "J403": Code("error", "A command of the plan cannot be started."),
+    "J404": Code("error", "The run's folder cannot be written."),
+    "J501": Code("error", "The world that the process joined is not the world that the plan says."),
+    "J502": Code("error", "The resolved document of the run cannot be read."),
+    "J503": Code("error", "A keyword in code contradicts a setting of the job."),
+    "J504": Code("error", "An object given to the runtime is not one that it can handle."),
+    "J505": Code("error", "The process has no device of the kind that the job asks for."),
+    "J506": Code("error", "A tensor's leading size is not that of the batch it came from."),
+}

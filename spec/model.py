@@ -1,0 +1,281 @@
+"""The typed model of a job: every field, its type, its range, its default and the one sentence that explains it.
+
+The JSON Schema, the reference page, the help of the command line and the defaults are all made from this module. A
+field without a default that is not required is derived (`resolve.py` says how); its `Meta` says from what.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Never
+
+import msgspec
+from msgspec import Meta
+
+
+class FrozenDict(dict[str, Any]):
+    """A dictionary that refuses to change, so that a frozen document is frozen all the way down."""
+
+    def _refuse(self, *_: object, **__: object) -> Never:
+        raise TypeError("a resolved document does not change; make a new one")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(sorted(self.items())))
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A block of the document."""
+
+
+class Kind(Part, frozen=True, tag_field="kind"):
+    """A block that is one of several kinds; `kind` says which."""
+
+
+def derived(sentence: str) -> dict[str, Any]:
+    """Marks a field that jobc fills in when the document does not: from what, in a few words."""
+    return {"derived": sentence}
+
+
+# --- hardware -------------------------------------------------------------------------------------------------------
+
+PerNode = Annotated[int, Meta(ge=1, le=1024, description="Processes on each node, one for each device.")]
+Threads = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=4096,
+        description="CPU threads that each process may use (OMP_NUM_THREADS); unset leaves the choice to torch.",
+        extra=derived("1 where a node has several processes"),
+    ),
+]
+
+
+class AutoHardware(Kind, frozen=True, tag="auto"):
+    """Whatever the process finds: a CUDA device where there is one, else the CPU."""
+
+    per_node: PerNode = 1
+    threads_per_process: Threads | None = None
+
+
+class Cpu(Kind, frozen=True, tag="cpu"):
+    """The CPU; several processes talk over gloo."""
+
+    per_node: PerNode = 1
+    threads_per_process: Threads | None = None
+
+
+class Gpu(Kind, frozen=True, tag="gpu"):
+    """NVIDIA or AMD GPUs through torch.cuda; several processes talk over NCCL."""
+
+    per_node: Annotated[
+        PerNode | Literal["all"],
+        Meta(description="Processes on each node, one for each GPU; `all` counts the GPUs of this machine."),
+    ] = 1
+    threads_per_process: Threads | None = None
+
+
+# --- precision ------------------------------------------------------------------------------------------------------
+
+
+class FullPrecision(Kind, frozen=True, tag="no"):
+    """Everything in the model's own type, no autocast."""
+
+
+class Bf16(Kind, frozen=True, tag="bf16"):
+    """Forward passes under bfloat16 autocast; outputs come back in float32."""
+
+
+class Fp16(Kind, frozen=True, tag="fp16"):
+    """Forward passes under float16 autocast with a scaled loss; outputs come back in float32."""
+
+    initial_scale: Annotated[float, Meta(gt=0, description="Loss scale of the first step.")] = 65536.0
+    growth_interval: Annotated[
+        int, Meta(ge=1, description="Steps without an overflow after which the loss scale doubles.")
+    ] = 2000
+
+
+# --- paradigm -------------------------------------------------------------------------------------------------------
+
+
+class NoParadigm(Kind, frozen=True, tag="none"):
+    """One process, no communication."""
+
+
+class Ddp(Kind, frozen=True, tag="ddp"):
+    """DistributedDataParallel: every process holds the whole model and gradients are averaged."""
+
+    find_unused_parameters: Annotated[
+        bool, Meta(description="Look for parameters that took no part in the loss, at some cost for each step.")
+    ] = False
+    static_graph: Annotated[
+        bool, Meta(description="Promise that the same parameters take part in every step.")
+    ] = False
+    gradient_as_bucket_view: Annotated[
+        bool, Meta(description="Let gradients live inside the communication buckets, which saves one copy of them.")
+    ] = False
+    bucket_size_mb: Annotated[
+        int, Meta(ge=1, le=4096, description="Size in MiB of the buckets in which gradients are averaged.")
+    ] = 25
+
+
+# --- nodes and target -----------------------------------------------------------------------------------------------
+
+
+class Rendezvous(Part, frozen=True):
+    """How processes find each other."""
+
+    port: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)] | None,
+        Meta(description="TCP port on which the first process listens; unset takes a free one, so that jobs never clash."),
+    ] = None
+
+
+class Nodes(Part, frozen=True):
+    """How many machines, and how their processes meet."""
+
+    count: Annotated[int, Meta(ge=1, le=65536, description="Number of machines.")] = 1
+    rendezvous: Annotated[Rendezvous, Meta(description="How processes find each other.")] = Rendezvous()
+
+
+class Local(Kind, frozen=True, tag="local"):
+    """This machine."""
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+class Scheduler(Part, frozen=True):
+    """How prepared learning-rate schedulers step."""
+
+    step: Annotated[
+        Literal["per_process", "optimizer_step"],
+        Meta(
+            description="`optimizer_step` moves a prepared scheduler once for each optimizer step; `per_process` moves it"
+            " once for every process, as Accelerate does, so that a schedule written in single-process steps keeps its length."
+        ),
+    ] = "per_process"
+
+
+class Dataloader(Part, frozen=True):
+    """How prepared data loaders deal out their batches."""
+
+    split_batches: Annotated[
+        bool,
+        Meta(description="Read the loader's batch size as that of all processes together, not of each one."),
+    ] = False
+    even_batches: Annotated[
+        bool,
+        Meta(description="Fill the last batches with samples from the start, so that all processes take equally many steps."),
+    ] = True
+
+
+class Training(Part, frozen=True):
+    """Settings that the runtime applies in every process."""
+
+    gradient_accumulation: Annotated[
+        int, Meta(ge=1, description="Batches whose gradients are added up before one optimizer step.")
+    ] = 1
+    seed: Annotated[
+        Annotated[int, Meta(ge=0, le=2**32 - 1)] | None,
+        Meta(description="Seed of Python, NumPy and torch and of the order of the data; unset draws one for the run."),
+    ] = None
+    scheduler: Annotated[Scheduler, Meta(description="How prepared learning-rate schedulers step.")] = Scheduler()
+    dataloader: Annotated[Dataloader, Meta(description="How prepared data loaders deal out their batches.")] = Dataloader()
+
+
+# --- the job --------------------------------------------------------------------------------------------------------
+
+Hardware = AutoHardware | Cpu | Gpu
+Precision = FullPrecision | Bf16 | Fp16
+Paradigm = NoParadigm | Ddp
+Target = Local
+VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class Job(Part, frozen=True, kw_only=True):
+    """A training job: what to run, on what, and how."""
+
+    version: Annotated[Literal[1], Meta(description="Version of the document's format.")] = 1
+    name: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+            description="Name of the job, used in the names of its runs.",
+            extra=derived("the script, module or command"),
+        ),
+    ]
+    script: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="Python file to run, relative to the job file (on the command line: to the current folder)."),
+    ] = None
+    module: Annotated[
+        Annotated[str, Meta(pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)*$")] | None,
+        Meta(description="Python module to run instead of a script, as `python -m` takes it."),
+    ] = None
+    command: Annotated[
+        Annotated[tuple[str, ...], Meta(min_length=1)] | None,
+        Meta(description="Program with its arguments to run in each process instead of Python."),
+    ] = None
+    args: Annotated[
+        tuple[str, ...], Meta(description="Arguments of the script or module, passed on exactly as written.")
+    ] = ()
+    workdir: Annotated[
+        Annotated[str, Meta(min_length=1)],
+        Meta(description="Folder in which the processes start, relative to the job file's folder."),
+    ] = "."
+    env: Annotated[
+        dict[VariableName, str], Meta(description="Environment variables of every process, exactly as written.")
+    ] = msgspec.field(default_factory=FrozenDict)
+    secrets: Annotated[
+        tuple[VariableName, ...],
+        Meta(description="Names of environment variables that must be set when the job starts; their values are never recorded."),
+    ] = ()
+    launcher: Annotated[
+        Literal["auto", "python", "torchrun"],
+        Meta(
+            description="What starts the processes of a node: `torchrun` supervises several, `python` starts them directly.",
+        ),
+    ] = "auto"
+    hardware: Annotated[Hardware, Meta(description="Devices that the job uses on each node.")] = AutoHardware()
+    precision: Annotated[Precision, Meta(description="Number format of the forward and backward passes.")] = FullPrecision()
+    paradigm: Annotated[
+        Paradigm,
+        Meta(
+            description="How the model is spread over the processes.",
+            extra=derived("`ddp` above one process, else `none`"),
+        ),
+    ]
+    nodes: Annotated[Nodes, Meta(description="How many machines, and how their processes meet.")] = Nodes()
+    target: Annotated[Target, Meta(description="Where the nodes come from.")] = Local()
+    training: Annotated[Training, Meta(description="Settings that the runtime applies in every process.")] = Training()
+    vars: Annotated[
+        dict[str, Any], Meta(description="Values of your own for `${vars.name}`; jobc itself reads none of them.")
+    ] = msgspec.field(default_factory=FrozenDict)
+
+    def __post_init__(self) -> None:
+        for name in ("env", "vars"):
+            msgspec.structs.force_setattr(self, name, freeze(getattr(self, name)))
+
+    @property
+    def processes_per_node(self) -> int:
+        """Processes on each node. After resolution it is a number, also where the document said `all`."""
+        per_node = self.hardware.per_node
+        if per_node == "all":
+            raise ValueError("`hardware.per_node: all` is resolved to a number before anything reads it")
+        return per_node
+
+    @property
+    def processes(self) -> int:
+        """Processes of the whole job."""
+        return self.nodes.count * self.processes_per_node
+
+
+def freeze(value: Any) -> Any:
+    """The same plain data with read-only dictionaries and tuples."""
+    if isinstance(value, dict):
+        return FrozenDict({key: freeze(item) for key, item in value.items()})  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, list | tuple):
+        return tuple(freeze(item) for item in value)  # pyright: ignore[reportUnknownVariableType]
+    return value

@@ -1,0 +1,89 @@
+"""The resolved spec: every value of a job final, typed and frozen, each with its origin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .findings import Finding, FindingsError, Place, finding
+from .model import FrozenDict, Job
+from .tree import DEFAULT, Origin
+
+FORMAT = 1
+
+
+class Beaten(msgspec.Struct, frozen=True):
+    """A value that a later layer replaced or a choice of kind dropped."""
+
+    path: str
+    value: Any
+    origin: Origin
+
+
+class ResolvedSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A job with nothing left to decide.
+
+    `origins` maps the path of every value (`nodes.count`, `args[0]`) to where it came from. `beaten` lists values that
+    lost, oldest first; `dropped` those that no longer apply because another kind was chosen. `project_dir` is the
+    absolute folder of the job file: where relative paths start, known on this machine only and part of no plan.
+    """
+
+    job: Job
+    origins: dict[str, Origin]
+    beaten: tuple[Beaten, ...] = ()
+    dropped: tuple[Beaten, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    project_dir: str = "."
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "origins", FrozenDict(self.origins))
+
+    def origin(self, path: str) -> Origin:
+        """Where the value at a path, or the block it lies in, came from; `default` when nobody set it."""
+        while path:
+            found = self.origins.get(path)
+            if found is not None:
+                return found
+            path = path.rpartition(".")[0]
+        return DEFAULT
+
+    def values(self) -> dict[str, Any]:
+        """The job as plain data, `kind` in every block that has one."""
+        return msgspec.to_builtins(self.job)
+
+    def document(self) -> dict[str, Any]:
+        """The JSON form that a process reads through `JOBC_SPEC`: format version, values, origins."""
+        return {"format": FORMAT, "job": self.values(), "origins": msgspec.to_builtins(self.origins)}
+
+
+class SpecDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies behind `JOBC_SPEC`."""
+
+    format: int
+    job: Job
+    origins: dict[str, Origin] = msgspec.field(default_factory=dict)
+
+
+def decode_document(raw: bytes, source: str) -> ResolvedSpec:
+    """The spec that `ResolvedSpec.document` wrote.
+
+    Raises:
+        FindingsError: J502, the bytes are not a spec of a format that this version reads.
+    """
+    try:
+        found = msgspec.json.decode(raw, type=SpecDocument)
+    except msgspec.MsgspecError as error:
+        raise FindingsError((_unreadable(source, str(error)),)) from error
+    if found.format != FORMAT:
+        raise FindingsError((_unreadable(source, f"format {found.format}, this jobc reads format {FORMAT}"),))
+    return ResolvedSpec(job=found.job, origins=found.origins)
+
+
+def _unreadable(source: str, why: str) -> Finding:
+    return finding(
+        "J502",
+        f"the resolved document of this run cannot be read: {why}",
+        place=Place(source=source),
+        next_step="start the job with `jobc run`, with the same version of jobc here and in the process",
+    )
