@@ -15,7 +15,10 @@ Severity = Literal["error", "warning", "hint"]
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where in a source a finding points: 1-based line and column; `excerpt` is the offending line itself."""
+    """Where in a source a finding points: 1-based line and column; `excerpt` is the offending line itself.
+
+    An override has no line, only a column in its own text.
+    """
 
     source: str
     line: int | None = None

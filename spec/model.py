@@ -35,7 +35,12 @@ class Kind(Part, frozen=True, tag_field="kind"):
 
 def derived(sentence: str) -> dict[str, Any]:
     """Marks a field that jobc fills in when the document does not: from what, in a few words."""
-    return {"derived": sentence}
+    return {"x-derived": sentence}
+
+
+def form(sentence: str) -> dict[str, Any]:
+    """Says in words what a pattern asks for, for people who do not read regular expressions."""
+    return {"x-form": sentence}
 
 
 # --- hardware -------------------------------------------------------------------------------------------------------
@@ -47,7 +52,7 @@ Threads = Annotated[
         ge=1,
         le=4096,
         description="CPU threads that each process may use (OMP_NUM_THREADS); unset leaves the choice to torch.",
-        extra=derived("1 where a node has several processes"),
+        extra_json_schema=derived("1 where a node has several processes"),
     ),
 ]
 
@@ -191,7 +196,20 @@ Hardware = AutoHardware | Cpu | Gpu
 Precision = FullPrecision | Bf16 | Fp16
 Paradigm = NoParadigm | Ddp
 Target = Local
-VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+VariableName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$(?!\n)",
+        extra_json_schema=form("the name of a variable: letters, digits and `_`, no digit first"),
+    ),
+]
+ModuleName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$(?!\n)",
+        extra_json_schema=form("a module name such as `package.train`"),
+    ),
+]
 
 
 class Job(Part, frozen=True, kw_only=True):
@@ -201,9 +219,10 @@ class Job(Part, frozen=True, kw_only=True):
     name: Annotated[
         str,
         Meta(
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$(?!\n)",
             description="Name of the job, used in the names of its runs.",
-            extra=derived("the script, module or command"),
+            extra_json_schema=derived("the script, module or command")
+            | form("letters, digits, `.`, `_` and `-`, at most 63, a letter or digit first"),
         ),
     ]
     script: Annotated[
@@ -211,7 +230,7 @@ class Job(Part, frozen=True, kw_only=True):
         Meta(description="Python file to run, relative to the job file (on the command line: to the current folder)."),
     ] = None
     module: Annotated[
-        Annotated[str, Meta(pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)*$")] | None,
+        ModuleName | None,
         Meta(description="Python module to run instead of a script, as `python -m` takes it."),
     ] = None
     command: Annotated[
@@ -244,7 +263,7 @@ class Job(Part, frozen=True, kw_only=True):
         Paradigm,
         Meta(
             description="How the model is spread over the processes.",
-            extra=derived("`ddp` above one process, else `none`"),
+            extra_json_schema=derived("`ddp` above one process, else `none`"),
         ),
     ]
     nodes: Annotated[Nodes, Meta(description="How many machines, and how their processes meet.")] = Nodes()

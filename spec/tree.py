@@ -14,23 +14,29 @@ EXPLICIT: frozenset[str] = frozenset({"file", "environment", "override"})
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which layer set a value, and where: a file with 1-based line and column, or the number of an override."""
+    """Which layer set a value, and where.
+
+    A file has a 1-based line and column; an override (`source` is `override 2`) only a column. `name` is the variable
+    that was read (layer `environment`) or what a value was derived or detected from.
+    """
 
     layer: Layer
     source: str = ""
     line: int | None = None
     column: int | None = None
     length: int = 1
+    name: str = ""
 
     @property
     def explicit(self) -> bool:
+        """Whether a person asked for the value."""
         return self.layer in EXPLICIT
 
     def __str__(self) -> str:
-        if self.layer in ("file", "override") and self.line is not None:
+        if self.name:
+            return f"{self.layer} {self.name}"
+        if self.line is not None:
             return f"{self.source}:{self.line}"
-        if self.layer in ("environment", "derived", "detected"):
-            return f"{self.layer} {self.source}".rstrip() if self.layer != "derived" else f"derived {self.source}".rstrip()
         return self.source or self.layer
 
 

@@ -1,0 +1,244 @@
+"""Resolves `${...}` with OmegaConf, and keeps track of where each result came from."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping as MappingType
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from .findings import Finding
+from .scalars import read_scalar
+from .shape import at, leaf
+from .sources import Sources
+from .tree import Entry, Mapping, Node, Origin, Path, Scalar, Sequence, dotted, leaves, plain
+
+_CREDENTIAL = re.compile(r"(?i)(secret|token|passw|pwd$|credential|api_?key|access_?key|private_?key|auth)")
+_REFERENCE = re.compile(r"\$\{([^${}:]+)\}")
+_RESOLVER = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*:")
+_LOCK = threading.Lock()  # OmegaConf's resolvers are global; ours stands in for `oc.env` only while a job is loaded
+
+
+class Interpolated(NamedTuple):
+    """A document without interpolations, and findings for those that could not be resolved."""
+
+    root: Mapping
+    findings: tuple[Finding, ...]
+
+
+def interpolate(root: Mapping, env: MappingType[str, str], sources: Sources) -> Interpolated:
+    """The document with every interpolation resolved.
+
+    A result that stands where no text may stand is read as YAML would read it, because environment variables are
+    always text. A value that is a secret's, or looks like one, is a finding and never enters the document.
+    """
+    wanted = [(path, node) for path, node in leaves(root) if isinstance(node, Scalar) and _has(node)]
+    if not wanted:
+        return Interpolated(root, ())
+    loops = _loops(wanted, sources)
+    if loops:
+        return Interpolated(_without(root, {path for path, _ in wanted}), loops)
+    return _Resolution(root, env, sources).run(wanted)
+
+
+def _has(node: Scalar) -> bool:
+    return isinstance(node.value, str) and "${" in node.value
+
+
+class _Unset(Exception):
+    """An environment variable that is not set and has no default."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the environment variable {name} is not set")
+        self.name = name
+
+
+class _Resolution:
+    def __init__(self, root: Mapping, env: MappingType[str, str], sources: Sources) -> None:
+        self._root = root
+        self._env = env
+        self._sources = sources
+        self._read: list[str] = []
+        self._findings: list[Finding] = []
+        self._secrets = _declared_secrets(root)
+
+    def run(self, wanted: list[tuple[Path, Scalar]]) -> Interpolated:
+        from omegaconf import OmegaConf
+
+        with _LOCK, _environment(self._look_up):
+            # Read-only flags and struct mode are not needed: the configuration is private and thrown away.
+            config = OmegaConf.create(plain(self._root), flags={"allow_objects": True})  # pyright: ignore[reportArgumentType]
+            results = {path: self._one(config, path, node) for path, node in wanted}
+        return Interpolated(_replace(self._root, (), results), tuple(self._findings))
+
+    def _look_up(self, name: Any, *default: Any) -> Any:
+        name = str(name)
+        self._read.append(name)
+        value = self._env.get(name)
+        if value is not None:
+            return value
+        if default:
+            return default[0] if default[0] is None else str(default[0])
+        raise _Unset(name)
+
+    def _one(self, config: Any, path: Path, node: Scalar) -> Node | None:
+        """The node that takes an interpolation's place; None after a finding."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        self._read.clear()
+        try:
+            parent = config
+            for part in path[:-1]:
+                parent = parent[part]
+            value = parent[path[-1]]
+            value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        except (OmegaConfBaseException, RecursionError, TypeError, ValueError, AttributeError) as error:
+            self._findings.append(self._failure(error, path, node))
+            return None
+        secret = next((name for name in self._read if name in self._secrets or _CREDENTIAL.search(name)), None)
+        if secret is not None:
+            cause = f"`{dotted(path)}` would copy the secret {secret} into the document, the plan and the run's record"
+            step = f"list the name instead, `secrets: [{secret}]`: the process then finds it in its environment"
+            self._findings.append(self._sources.finding("J206", node.origin, cause, step))
+            return None
+        return self._node(value, path, node)
+
+    def _node(self, value: Any, path: Path, node: Scalar) -> Node:
+        origin = node.origin
+        if self._read:
+            origin = Origin(
+                layer="environment",
+                source=origin.source,
+                line=origin.line,
+                column=origin.column,
+                length=origin.length,
+                name=self._read[0],
+            )
+        if isinstance(value, str):
+            schema = at(path, self._root)
+            kept = schema is None or _takes_text(leaf(schema))
+            return Scalar(value if kept else read_scalar(value), value, origin)
+        return _from_plain(value, origin)
+
+    def _failure(self, error: Exception, path: Path, node: Scalar) -> Finding:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, _Unset):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            step = f"set it, or give a default: `${{oc.env:{cause.name},value}}`"
+            text = f"`{dotted(path)}` reads the environment variable {cause.name}, which is not set"
+            return self._sources.finding("J204", node.origin, text, step)
+        resolver = _RESOLVER.search(str(node.value))
+        if "Unsupported interpolation type" in str(error) and resolver is not None:
+            step = "values come from `${path.of.a.value}`, variables from `${oc.env:NAME}` or `${oc.env:NAME,default}`"
+            text = f"`{dotted(path)}` uses `${{{resolver[1]}:...}}`, which jobc does not have"
+            return self._sources.finding("J203", node.origin, text, step)
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        text = f"the interpolation in `{dotted(path)}` cannot be resolved: {first}"
+        return self._sources.finding("J203", node.origin, text, "write a literal `${` as `\\${`")
+
+
+@contextmanager
+def _environment(look_up: Any) -> Iterator[None]:
+    """OmegaConf with `oc.env` reading the environment that jobc was given, and put back afterwards."""
+    from omegaconf import OmegaConf
+    from omegaconf.resolvers import oc
+
+    OmegaConf.register_new_resolver("oc.env", look_up, replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)  # pyright: ignore[reportArgumentType]
+
+
+def _declared_secrets(root: Mapping) -> frozenset[str]:
+    found = root.get("secrets")
+    names = found.items if isinstance(found, Sequence) else ()
+    return frozenset(str(item.value) for item in names if isinstance(item, Scalar))
+
+
+def _takes_text(schema: dict[str, Any]) -> bool:
+    """Whether a text may stand in a place as it is."""
+    if "enum" in schema:
+        return True
+    if schema.get("if") == {"type": "string"}:
+        return False  # a number, or one word that is not a number
+    kinds = schema.get("type", [])
+    return "string" in ([kinds] if isinstance(kinds, str) else kinds)
+
+
+def _from_plain(value: Any, origin: Origin) -> Node:
+    if isinstance(value, dict):
+        return Mapping(tuple(Entry(str(key), origin, _from_plain(item, origin)) for key, item in value.items()), origin)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(value, list):
+        return Sequence(tuple(_from_plain(item, origin) for item in value), origin)  # pyright: ignore[reportUnknownVariableType]
+    if value is None or isinstance(value, str | bool | int | float):
+        return Scalar(value, "" if value is None else str(value), origin)
+    return Scalar(str(value), str(value), origin)
+
+
+def _replace(node: Node, path: Path, results: dict[Path, Node | None]) -> Any:
+    """The tree with results in place; a failed interpolation takes its key with it, so that it is named only once."""
+    if path in results:
+        return results[path]
+    if isinstance(node, Mapping):
+        pairs = [(entry, _replace(entry.value, (*path, entry.key), results)) for entry in node.entries]
+        kept = tuple(Entry(entry.key, entry.origin, value) for entry, value in pairs if value is not None)
+        return Mapping(kept, node.origin)
+    if isinstance(node, Sequence):
+        items = [_replace(item, (*path, index), results) for index, item in enumerate(node.items)]
+        return Sequence(tuple(item for item in items if item is not None), node.origin)
+    return node
+
+
+def _without(root: Mapping, paths: set[Path]) -> Mapping:
+    return _replace(root, (), dict.fromkeys(paths))
+
+
+def _loops(wanted: list[tuple[Path, Scalar]], sources: Sources) -> tuple[Finding, ...]:
+    """A finding for each loop of values that refer to each other."""
+    texts = {dotted(path): (path, node) for path, node in wanted}
+    edges = {name: _references(path, str(node.value), texts) for name, (path, node) in texts.items()}
+    findings: list[Finding] = []
+    seen: set[str] = set()
+    for start in edges:
+        trail: list[str] = []
+        _walk(start, edges, trail, seen, findings, texts, sources)
+    return tuple(findings)
+
+
+def _walk(
+    name: str,
+    edges: dict[str, list[str]],
+    trail: list[str],
+    seen: set[str],
+    findings: list[Finding],
+    texts: dict[str, tuple[Path, Scalar]],
+    sources: Sources,
+) -> None:
+    if name in trail:
+        loop = [*trail[trail.index(name) :], name]
+        cause = f"these values refer to each other in a loop: {' -> '.join(f'`{item}`' for item in loop)}"
+        findings.append(sources.finding("J205", texts[name][1].origin, cause, "give one of them a value"))
+        return
+    if name in seen:
+        return
+    trail.append(name)
+    for following in edges[name]:
+        _walk(following, edges, trail, seen, findings, texts, sources)
+    trail.pop()
+    seen.add(name)
+
+
+def _references(path: Path, text: str, texts: dict[str, tuple[Path, Scalar]]) -> list[str]:
+    """The interpolated values that a text refers to; relative references start at the mapping the value stands in."""
+    found: list[str] = []
+    for match in _REFERENCE.finditer(text):
+        words = match[1].strip()
+        ups = len(words) - len(words.lstrip("."))
+        base = [str(part) for part in path[: len(path) - ups]] if ups else []
+        name = ".".join([*base, words.lstrip(".")])
+        found += [other for other in texts if other == name or other.startswith((f"{name}.", f"{name}["))]
+    return found

@@ -1,0 +1,231 @@
+"""Makes the published JSON Schema of a job (draft 2020-12) from the typed model.
+
+The committed `schemas/job.schema.json` is what jobc validates with, what an editor completes from, and where defaults
+and sentences are read from when a job is loaded. Blocks of several kinds become `if`/`then` on `kind`, because a plain
+`anyOf` could only say that nothing matched. Every leaf also accepts an interpolation, so that an editor does not complain
+of `${...}`; the loader closes that door once interpolations are resolved. An empty block (`training:`) is one that was not
+written.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import msgspec.inspect as inspect
+
+from .model import Job
+
+ID = "urn:jobc:schema:job:1"
+INTERPOLATION = "#/$defs/interpolation"
+
+#: Blocks for which a single value is short for one key of the block.
+SHORTHANDS = {"Nodes": "count"}
+
+#: Leaves that keep the text they were written as, so that any scalar may stand there.
+TEXTS = frozenset({"args", "command", "env"})
+
+Schema = dict[str, Any]
+
+
+def job_schema() -> Schema:
+    """The JSON Schema of `job.yaml` and `job.toml`."""
+    maker = _Maker()
+    root = maker.block(inspect.type_info(Job), Job.__doc__)
+    interpolation = {
+        "type": "string",
+        "pattern": r"\$\{",
+        "description": "An interpolation: `${path.of.a.value}` or `${oc.env:VARIABLE}`.",
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": ID,
+        "title": "jobc job",
+        **root,
+        "$defs": {"interpolation": interpolation, **dict(sorted(maker.definitions.items()))},
+    }
+
+
+def render() -> str:
+    """The schema as it is committed."""
+    return json.dumps(job_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+class _Maker:
+    """Walks the model and collects a definition for every block."""
+
+    def __init__(self) -> None:
+        self.definitions: dict[str, Schema] = {}
+
+    def block(self, info: Any, doc: str | None, tag: str | None = None) -> Schema:
+        """A mapping with known keys and no others."""
+        properties: Schema = {}
+        if tag is not None:
+            properties["kind"] = {"const": tag, "description": "Which kind this is."}
+        for field in info.fields:
+            properties[field.name] = self._field(field)
+        return {
+            "type": "object",
+            "description": _sentence(doc),
+            "properties": properties,
+            "additionalProperties": False,
+        }
+
+    def _field(self, field: Any) -> Schema:
+        extra, inner = _unwrap(field.type)
+        schema: Schema = dict(extra)
+        default = _default(field)
+        if default is not _NONE:
+            schema["default"] = default
+        structs = [kind for kind in _members(inner) if isinstance(kind, inspect.StructType)]
+        if structs:
+            return {**schema, "$ref": f"#/$defs/{self._define(field.name, structs)}"}
+        leaf = self._leaf(inner, field.name in TEXTS)
+        if leaf in ({"type": "string"}, {"type": "object"}):
+            return {**schema, **leaf}
+        return {**schema, **_or_interpolation(leaf)}
+
+    def _define(self, name: str, structs: list[Any]) -> str:
+        if structs[0].tag_field is None:
+            return self._define_block(structs[0])
+        title = name.capitalize()
+        if title not in self.definitions:
+            self.definitions[title] = self._union(structs)
+        return title
+
+    def _define_block(self, struct: Any) -> str:
+        title = struct.cls.__name__
+        if title not in self.definitions:
+            block = self.block(struct, struct.cls.__doc__)
+            short = SHORTHANDS.get(title)
+            if short is not None:
+                value = dict(block["properties"][short])
+                value.pop("default")
+                value = {**value, "else": _or_null(value["else"])}
+                block = {"x-shorthand": short, "if": {"type": "object"}, "then": block, "else": value}
+            else:
+                block = _or_null(block)
+            self.definitions[title] = block
+        return title
+
+    def _union(self, structs: list[Any]) -> Schema:
+        """A block of several kinds: one word, or a mapping whose `kind` decides which keys it may have."""
+        tags = [struct.tag for struct in structs]
+        choices = []
+        for struct in structs:
+            title = struct.cls.__name__
+            self.definitions[title] = self.block(struct, struct.cls.__doc__, struct.tag)
+            condition = {"properties": {"kind": {"const": struct.tag}}, "required": ["kind"]}
+            choices.append({"if": condition, "then": {"$ref": f"#/$defs/{title}"}})
+        return {
+            "x-shorthand": "kind",
+            "x-kinds": {struct.tag: struct.cls.__name__ for struct in structs},
+            "if": {"type": "object"},
+            "then": {
+                "required": ["kind"],
+                "properties": {"kind": _or_interpolation({"enum": tags})},
+                "allOf": choices,
+            },
+            "else": _or_interpolation({"enum": [*tags, None]}),
+        }
+
+    def _leaf(self, info: Any, text: bool) -> Schema:
+        extra, info = _unwrap(info)
+        extra.pop("description", None)
+        match info:
+            case inspect.LiteralType():
+                schema: Schema = {"enum": list(info.values)}
+            case inspect.BoolType():
+                schema = {"type": "boolean"}
+            case inspect.IntType() | inspect.FloatType():
+                schema = {"type": "integer" if isinstance(info, inspect.IntType) else "number", **_bounds(info)}
+            case inspect.StrType():
+                schema = {"type": ["string", "number", "boolean", "null"] if text else "string", **_string(info)}
+            case inspect.VarTupleType():
+                items = self._leaf(info.item_type, text)
+                schema = {"type": "array", "items": items if text or items == {"type": "string"} else _or_interpolation(items)}
+                if info.min_length:
+                    schema["minItems"] = info.min_length
+            case inspect.DictType():
+                schema = {"type": "object"}
+                names = self._leaf(info.key_type, text=False)
+                if "pattern" in names:
+                    schema["propertyNames"] = names
+                if not isinstance(info.value_type, inspect.AnyType):
+                    schema["additionalProperties"] = self._leaf(info.value_type, text)
+            case inspect.UnionType():
+                schema = self._either(info, text)
+            case _:
+                raise TypeError(f"the schema has no form for {info!r}")
+        return {**schema, **extra}
+
+    def _either(self, info: Any, text: bool) -> Schema:
+        """A leaf that may also be null, or a number that may also be one word."""
+        parts = [self._leaf(kind, text) for kind in _members(info)]
+        words = [part for part in parts if "enum" in part]
+        others = [part for part in parts if "enum" not in part]
+        if words:
+            (other,) = others
+            return {"if": {"type": "string"}, "then": words[0], "else": other}
+        (schema,) = others
+        return _or_null(schema)
+
+
+_NONE = object()
+
+
+def _members(info: Any) -> list[Any]:
+    kinds = info.types if isinstance(info, inspect.UnionType) else (info,)
+    return [kind for kind in kinds if not isinstance(kind, inspect.NoneType)]
+
+
+def _unwrap(info: Any) -> tuple[Schema, Any]:
+    extra: Schema = {}
+    while isinstance(info, inspect.Metadata):
+        extra = {**(info.extra_json_schema or {}), **extra}
+        info = info.type
+    if isinstance(info, inspect.UnionType) and len(_members(info)) == 1 and not extra.get("description"):
+        inner, _ = _unwrap(_members(info)[0])
+        extra = {**inner, **extra}
+    return extra, info
+
+
+def _default(field: Any) -> Any:
+    """A field's default as plain data; a block of several kinds is given by its word, other blocks by their own fields."""
+    value = field.default
+    if value is msgspec.NODEFAULT:
+        return {} if field.default_factory is not msgspec.NODEFAULT else _NONE
+    if isinstance(value, msgspec.Struct):
+        tag = type(value).__struct_config__.tag
+        return tag if tag is not None else _NONE
+    if value is None:
+        return _NONE
+    return list(value) if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def _or_interpolation(leaf: Schema) -> Schema:
+    return {"if": {"$ref": INTERPOLATION}, "then": True, "else": leaf}
+
+
+def _or_null(schema: Schema) -> Schema:
+    """The same schema for a value that may be left empty, which is the same as not writing it."""
+    return schema if isinstance(schema["type"], list) else {**schema, "type": [schema["type"], "null"]}
+
+
+def _bounds(info: Any) -> Schema:
+    names = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
+    return {names[key]: getattr(info, key) for key in names if getattr(info, key) is not None}
+
+
+def _string(info: Any) -> Schema:
+    schema: Schema = {}
+    if info.pattern is not None:
+        schema["pattern"] = info.pattern
+    if info.min_length is not None:
+        schema["minLength"] = info.min_length
+    return schema
+
+
+def _sentence(doc: str | None) -> str:
+    return " ".join((doc or "").split())
