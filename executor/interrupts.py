@@ -1,0 +1,78 @@
+"""Signals that ask a run to end: noted in the order in which they come, never an exception amid something."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from types import FrameType
+from typing import Any, Self
+
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """While this context is open SIGINT, SIGTERM and SIGHUP are only noted; each makes `wake` readable.
+
+    A signal that the caller ignores (nohup, a job in the background of a script) stays ignored. Outside the
+    main thread Python cannot install handlers: then nothing is noted.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._taken = 0
+        self._before: dict[int, Any] = {}
+        self.wake, self._write = -1, -1
+
+    def __enter__(self) -> Self:
+        self.wake, self._write = os.pipe()
+        os.set_blocking(self.wake, False)
+        os.set_blocking(self._write, False)
+        if threading.current_thread() is threading.main_thread():
+            for number in HANDLED:
+                before = signal.getsignal(number)
+                if (
+                    before is not None and before is not signal.SIG_IGN
+                ):  # None: installed by C code, not ours to move
+                    self._before[number] = before
+                    signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        os.close(self.wake)
+        os.close(self._write)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.received.append(number)
+        with suppress(BlockingIOError):  # the pipe is full of wake-ups already
+            os.write(self._write, b"!")
+
+    def fresh(self) -> list[int]:
+        """The signals that came since this was last asked."""
+        with suppress(BlockingIOError):  # no wake-up is waiting
+            os.read(self.wake, 4096)
+        found = self.received[self._taken :]
+        self._taken += len(found)
+        return found
+
+    @property
+    def pending(self) -> bool:
+        """Whether a signal came that nobody has asked for yet."""
+        return len(self.received) > self._taken
+
+
+def terminal_sent_it() -> bool:
+    """Whether a Ctrl-C of now reached every process of our group: we are in the foreground of a terminal."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # no controlling terminal
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # the terminal went away
+        return False
+    finally:
+        os.close(terminal)

@@ -1,0 +1,84 @@
+"""What goes into an execution and what comes out of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+import msgspec
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """What failed first: an exit code or a signal, of a rank where one is to blame.
+
+    `lines` are the last lines that it wrote; they are shown to a person and never recorded.
+    """
+
+    rank: int | None = None
+    code: int | None = None
+    signal: int | None = None
+    lines: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """The exit status a shell would report: the code, or 128 + the signal."""
+        if self.signal is not None:
+            return 128 + self.signal
+        return self.code or 0
+
+    @property
+    def how(self) -> str:
+        """How it failed, as the end of a sentence."""
+        if self.signal is None:
+            return f"exit code {self.code}"
+        from signal import Signals  # noqa: PLC0415  (only a failure pays for it)
+
+        known = {int(item): item.name for item in Signals}
+        return f"signal {self.signal} ({known.get(self.signal, 'unknown')})"
+
+
+def failure_of(returncode: int, *, rank: int | None, lines: tuple[str, ...] = ()) -> Failure:
+    """The failure that a return code of `subprocess` (negative for a signal) says."""
+    if returncode < 0:
+        return Failure(rank=rank, signal=-returncode, lines=lines)
+    return Failure(rank=rank, code=returncode, lines=lines)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an execution needs to know about this machine and its caller.
+
+    `project_dir` is where commands start that say nothing else. `env` is the environment that they inherit,
+    `grace` the seconds between asking a process to end and ending it, `argv` the command line to keep in the
+    run record.
+    """
+
+    project_dir: Path
+    env: Mapping[str, str]
+    runs_dir: Path
+    stdout: BinaryIO | TextIO
+    stderr: BinaryIO | TextIO
+    python: str = sys.executable
+    grace: float = 30.0
+    color: bool = False
+    argv: tuple[str, ...] = ()
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended. `exit_code` is 0, that of the first failure, or 128 + the signal that stopped it."""
+
+    run_id: str
+    run_dir: Path
+    exit_code: int
+    failure: Failure | None = None
+
+
+def runs_dir(env: Mapping[str, str]) -> Path:
+    """The folder of run records: `$XDG_STATE_HOME/jobc/runs`, by default under `~/.local/state`."""
+    state = env.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state):  # noqa: PTH117  (the specification says to ignore a relative path; "" is not one)
+        home = env.get("HOME") or str(Path.home())
+        state = f"{home}/.local/state"
+    return Path(state, "jobc", "runs")

@@ -1,0 +1,93 @@
+"""Placeholders: what a plan leaves open until it runs, filled in."""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import cached_property
+from pathlib import Path
+
+from ..compiler.plan import Command, LaunchPlan, Name, Ref, RunCommand, Step, Text, WriteFile, canonical
+
+
+class Values:
+    """The values of all placeholders of one run; the port is looked for when it is first asked for."""
+
+    def __init__(self, plan: LaunchPlan, run_dir: Path, project_dir: Path, python: str, pid: int) -> None:
+        self._plan = plan
+        self._known: dict[Name, str] = {
+            "run_id": run_dir.name,
+            "run_dir": str(run_dir),
+            "project_dir": str(project_dir),
+            "python": python,
+            "pid": str(pid),
+        }
+
+    @cached_property
+    def _spec(self) -> str:
+        return canonical(self._plan.document()).decode()
+
+    @cached_property
+    def _port(self) -> str:
+        return str(free_port())
+
+    def value(self, name: Name) -> str:
+        """What a placeholder stands for."""
+        if name == "spec":
+            return self._spec
+        return self._port if name == "port" else self._known[name]
+
+    def fill(self, text: Text) -> str:
+        """The text with its placeholders replaced; nothing else in it has a meaning."""
+        if isinstance(text, str):
+            return text
+        return "".join(part if isinstance(part, str) else self.value(part.ref) for part in text)
+
+    def argv(self, command: Command) -> list[str]:
+        """The argument vector of a command."""
+        return [self.fill(item) for item in command.argv]
+
+    def env(self, command: Command) -> dict[str, str]:
+        """The variables that a command adds."""
+        return {name: self.fill(text) for name, text in command.env.items()}
+
+    def cwd(self, command: Command) -> Path:
+        """The folder in which a command starts: the project's, or one relative to it, or an absolute one."""
+        return Path(self._known["project_dir"], self.fill(command.cwd or ""))
+
+    def path(self, step: WriteFile) -> Path:
+        """Where a file is written; a relative path lies in the run's folder."""
+        return Path(self._known["run_dir"], self.fill(step.path))
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody uses now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def commands(plan: LaunchPlan, step: Step) -> tuple[Command, ...]:
+    """The commands that a step starts."""
+    if isinstance(step, WriteFile):
+        return ()
+    if isinstance(step, RunCommand):
+        return (step.command,)
+    wanted = set(step.nodes)
+    return tuple(command for node in plan.nodes if node.index in wanted for command in node.commands)
+
+
+def asks_for(plan: LaunchPlan, steps: tuple[Step, ...], name: Name) -> bool:
+    """Whether a command of the steps has a certain placeholder in its arguments or environment."""
+    texts = [
+        text
+        for step in steps
+        for command in commands(plan, step)
+        for text in (*command.argv, *command.env.values())
+    ]
+    return any(Ref(name) in text for text in texts if not isinstance(text, str))
+
+
+def absolute(path: Path) -> Path:
+    """The path made absolute against the current folder, without following links."""
+    return Path(os.path.abspath(path))  # noqa: PTH100  (Path.absolute keeps `..`)

@@ -1,0 +1,112 @@
+"""Starting one command of a plan, and asking it to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..compiler.plan import Command
+from ..spec.findings import FindingsError
+from .checks import cannot_start, environment
+from .model import Settings
+from .placeholders import Values
+from .procfs import die_with_parent
+from .record import unwritable
+from .screen import Source
+
+
+@dataclass(frozen=True)
+class Started:
+    """A command that runs: its process, the files its output goes to, and what it is called."""
+
+    command: Command
+    process: subprocess.Popen[bytes]
+    logs: Mapping[Source, Path]
+    agent_log: Path | None = None
+
+    @property
+    def inherits(self) -> bool:
+        """Whether it shares our terminal and process group."""
+        return self.command.output == "inherit"
+
+    @property
+    def rank(self) -> int | None:
+        """The rank that the command is, where it is exactly one."""
+        return self.command.ranks[0] if len(self.command.ranks) == 1 else None
+
+    def send(self, number: int) -> None:
+        """Send a signal; an interrupt goes to a captured command's whole group, as a terminal's would."""
+        with suppress(ProcessLookupError, PermissionError):  # it ended meanwhile, or became another user
+            if number == signal.SIGINT and self.command.output == "capture":
+                os.killpg(self.process.pid, number)
+            else:
+                self.process.send_signal(number)
+
+
+def start(command: Command, values: Values, settings: Settings, run_dir: Path, index: int) -> Started:
+    """Start a command: with our terminal, or in a session of its own with its output in files.
+
+    Raises:
+        FindingsError: J403, the system refuses to start it; J404, its log files cannot be written.
+    """
+    argv = values.argv(command)
+    if command.output == "inherit":
+        return Started(
+            command, _popen(argv, command, values, settings, (_fd(settings.stdout), _fd(settings.stderr))), {}
+        )
+    logs = run_dir / "logs"
+    try:
+        logs.mkdir(mode=0o700, exist_ok=True)
+        if command.output == "torchelastic":
+            path = logs / ("agent.log" if index == 0 else f"agent_{index}.log")
+            with path.open("ab") as log:
+                process = _popen(argv, command, values, settings, (log.fileno(), log.fileno()))
+            return Started(command, process, {}, path)
+        rank = command.ranks[0] if command.ranks else index
+        out, err = logs / f"rank_{rank}.stdout.log", logs / f"rank_{rank}.stderr.log"
+        with out.open("ab") as stdout, err.open("ab") as stderr:
+            process = _popen(argv, command, values, settings, (stdout.fileno(), stderr.fileno()))
+    except OSError as error:
+        raise unwritable(logs, error) from error
+    return Started(command, process, {Source(rank, "stdout"): out, Source(rank, "stderr"): err})
+
+
+def _popen(
+    argv: list[str],
+    command: Command,
+    values: Values,
+    settings: Settings,
+    streams: tuple[int | None, int | None],
+) -> subprocess.Popen[bytes]:
+    inherits = command.output == "inherit"
+    # Between fork and exec only a process without other threads is sure to hold no lock.
+    alone = threading.active_count() == 1
+    try:
+        return subprocess.Popen(
+            argv,
+            env=environment(command, values, settings.env),
+            cwd=values.cwd(command),
+            stdin=None if inherits else subprocess.DEVNULL,
+            stdout=streams[0],
+            stderr=streams[1],
+            start_new_session=not inherits,
+            preexec_fn=die_with_parent(signal.SIGTERM) if alone else None,  # noqa: PLW1509
+        )
+    except OSError as error:
+        raise FindingsError((cannot_start(argv, error.strerror or str(error)),)) from error
+    except (ValueError, IndexError) as error:  # a null byte in an argument or a variable, an empty vector
+        raise FindingsError((cannot_start(argv, str(error)),)) from error
+
+
+def _fd(stream: object) -> int | None:
+    """The descriptor behind a stream of the caller; None, its own, when there is none."""
+    try:
+        return stream.fileno()  # type: ignore[attr-defined]
+    except (OSError, ValueError, AttributeError):
+        return None

@@ -1,0 +1,150 @@
+"""The record of a run: what was started, when, by which process, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from ..compiler.plan import LaunchPlan
+from ..spec.findings import FindingsError, finding
+from .files import write_atomically
+from .model import Failure
+from .procfs import stat_of
+
+State = Literal["running", "succeeded", "failed", "stopped"]
+FORMAT = 1
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One run. Times are UTC in ISO form; `pid_start` (clock ticks after boot) tells a reused pid from this.
+
+    It holds no variable of the environment and nothing that the job wrote.
+    """
+
+    format: int = FORMAT
+    run_id: str
+    name: str
+    digest: str
+    state: State
+    started: str
+    ended: str | None = None
+    exit_code: int | None = None
+    failed_rank: int | None = None
+    failed_code: int | None = None
+    failed_signal: int | None = None
+    pid: int
+    pid_start: int | None = None
+    python: str
+    project_dir: str
+    argv: tuple[str, ...] = ()
+
+
+def new_run_dir(runs: Path, name: str) -> Path:
+    """Create the folder of a new run, for its owner only; no two runs ever get the same.
+
+    Raises:
+        FindingsError: J404, it cannot be created.
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:80] or "job"
+    try:
+        runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while True:
+            stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+            found = runs / f"{safe}-{stamp}-{secrets.token_hex(2)}"
+            try:
+                found.mkdir(mode=0o700)
+            except FileExistsError:
+                continue
+            (found / "logs").mkdir(mode=0o700)
+            return found
+    except OSError as error:
+        raise unwritable(runs, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> FindingsError:
+    """The error that says why a path below the run's folder cannot be written."""
+    where = error.filename or path
+    found = finding(
+        "J404",
+        f"the run's folder cannot be written: {error.strerror}: {os.fsdecode(where)}",
+        next_step="make room there, or set XDG_STATE_HOME to a folder that you may write",
+    )
+    return FindingsError((found,))
+
+
+def begin(
+    plan: LaunchPlan, run_dir: Path, *, python: str, project_dir: Path, argv: tuple[str, ...]
+) -> Record:
+    """The record of a run that starts now, executed by this process."""
+    mine = stat_of(os.getpid())
+    return Record(
+        run_id=run_dir.name,
+        name=plan.name,
+        digest=plan.digest,
+        state="running",
+        started=_now(),
+        pid=os.getpid(),
+        pid_start=mine.start if mine else None,
+        python=python,
+        project_dir=str(project_dir),
+        argv=argv,
+    )
+
+
+def end(record: Record, state: State, exit_code: int, failure: Failure | None) -> Record:
+    """The record of a run that ends now."""
+    return msgspec.structs.replace(
+        record,
+        state=state,
+        ended=_now(),
+        exit_code=exit_code,
+        failed_rank=failure.rank if failure else None,
+        failed_code=failure.code if failure else None,
+        failed_signal=failure.signal if failure else None,
+    )
+
+
+def save(record: Record, run_dir: Path) -> None:
+    """Write `record.json`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    text = msgspec.json.format(msgspec.json.encode(record), indent=2)
+    write_atomically(run_dir / "record.json", text + b"\n", 0o600)
+
+
+def load(run_dir: Path) -> Record:
+    """Read `record.json`.
+
+    Raises:
+        OSError: it cannot be read.
+        msgspec.MsgspecError: it is not a record.
+    """
+    return msgspec.json.decode((run_dir / "record.json").read_bytes(), type=Record)
+
+
+def alive(record: Record) -> bool:
+    """Whether the process that executes the run still does, here and now."""
+    if record.state != "running":
+        return False
+    if record.pid_start is not None:
+        found = stat_of(record.pid)
+        return found is not None and found.start == record.pid_start
+    try:
+        os.kill(record.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,195 @@
+"""Carries out the steps of a plan: a whole run, or one of its verbs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..compiler.plan import Command, LaunchPlan, Step, WriteFile, encode
+from ..spec.findings import JobcError
+from . import record as records
+from .checks import check
+from .family import Family
+from .files import write_atomically
+from .interrupts import Interrupts
+from .model import Failure, Outcome, Settings
+from .placeholders import Values, absolute, asks_for, commands
+from .processes import Started, start
+from .procfs import subreaper
+from .screen import Screen, Sink, Source
+from .supervise import Ended, Supervisor
+
+
+def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
+    """Run a plan on this machine and keep the record of the run.
+
+    A failure of the job is an outcome, not an exception.
+
+    Raises:
+        FindingsError: J401 to J404, what the plan needs is not there or the run's folder cannot be written.
+            Nothing has been started then, or all of it has been ended.
+    """
+    project_dir, runs = absolute(settings.project_dir), absolute(settings.runs_dir)
+    with Interrupts() as interrupts:
+        imagined = Values(plan, runs / "run", project_dir, settings.python, os.getpid())
+        check(plan, plan.submit, imagined, settings.env, secrets=plan.secrets)
+        run_dir = records.new_run_dir(runs, plan.name)
+        values = Values(plan, run_dir, project_dir, settings.python, os.getpid())
+        record = records.begin(
+            plan, run_dir, python=settings.python, project_dir=project_dir, argv=settings.argv
+        )
+        try:
+            write_atomically(run_dir / "plan.json", encode(plan), 0o600)
+            records.save(record, run_dir)
+        except OSError as error:
+            raise records.unwritable(run_dir, error) from error
+        screen = _screen(settings, interrupts)
+        try:
+            with subreaper():
+                family = Family(run_dir)
+                ended = _Performance(
+                    plan=plan,
+                    values=values,
+                    settings=settings,
+                    run_dir=run_dir,
+                    screen=screen,
+                    interrupts=interrupts,
+                    family=family,
+                ).perform(plan.submit)
+        except BaseException:
+            with suppress(OSError):  # the disk that could not take a step's file may not take this one either
+                records.save(records.end(record, "failed", 2, None), run_dir)
+            raise
+        return _conclude(ended, record, run_dir, screen)
+
+
+def run_verb(plan: LaunchPlan, run_dir: Path, steps: tuple[Step, ...], settings: Settings) -> int:
+    """Carry out the steps of a verb (`plan.status`, `plan.logs`, `plan.stop`) for a run started before.
+
+    Placeholders are those of that run; the process id is that of its executor. Returns the exit code, 0 or
+    that of the first command that failed, or 1 when the steps need an executor that is no longer there.
+
+    Raises:
+        FindingsError: J403 or J404, a command cannot be started or a file cannot be written.
+        JobcError: the folder holds no readable record of a run.
+    """
+    run_dir = absolute(run_dir)
+    try:
+        record = records.load(run_dir)
+    except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
+        raise JobcError(f"there is no readable record of a run in {run_dir}: {error}") from error
+    with Interrupts() as interrupts:
+        screen = _screen(settings, interrupts)
+        if asks_for(plan, steps, "pid") and not records.alive(record):
+            how = "its executor is gone" if record.state == "running" else record.state
+            screen.say(f"jobc: run {record.run_id} is not running ({how})\n")
+            return 1
+        values = Values(plan, run_dir, Path(record.project_dir), record.python, record.pid)
+        check(plan, steps, values, settings.env)
+        ended = _Performance(
+            plan=plan,
+            values=values,
+            settings=settings,
+            run_dir=run_dir,
+            screen=screen,
+            interrupts=interrupts,
+            family=Family(None),
+        ).perform(steps)
+    if ended.stopped is not None:
+        return 128 + ended.stopped
+    return ended.failure.exit_code if ended.failure is not None else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Performance:
+    """The steps of one verb being carried out."""
+
+    plan: LaunchPlan
+    values: Values
+    settings: Settings
+    run_dir: Path
+    screen: Screen
+    interrupts: Interrupts
+    family: Family
+
+    def perform(self, steps: Sequence[Step]) -> Ended:
+        """Carry out steps one after the other, up to the first that fails or is stopped."""
+        for step in steps:
+            if self.interrupts.pending:
+                return Ended(stopped=self.interrupts.fresh()[0])
+            if isinstance(step, WriteFile):
+                self._write(step)
+                continue
+            ended = self._together(commands(self.plan, step))
+            if ended != Ended():
+                return ended
+        return Ended()
+
+    def _write(self, step: WriteFile) -> None:
+        path = self.values.path(step)
+        content = self.values.fill(step.content).encode(errors="surrogateescape")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content, step.mode)
+        except OSError as error:
+            raise records.unwritable(path, error) from error
+
+    def _together(self, wanted: Sequence[Command]) -> Ended:
+        supervisor = Supervisor(
+            self.run_dir, self.family, self.screen, self.interrupts, grace=self.settings.grace
+        )
+        started: list[Started] = []
+        try:
+            for index, command in enumerate(wanted):
+                item = start(command, self.values, self.settings, self.run_dir, index)
+                self.family.add(item.process.pid, own_session=not item.inherits)
+                started.append(item)
+        except BaseException:
+            supervisor.abandon(started)
+            raise
+        return supervisor.wait(started)
+
+
+def _screen(settings: Settings, interrupts: Interrupts) -> Screen:
+    def stopping() -> bool:
+        return bool(interrupts.received)
+
+    return Screen(Sink(settings.stdout, stopping), Sink(settings.stderr, stopping), color=settings.color)
+
+
+def _conclude(ended: Ended, record: records.Record, run_dir: Path, screen: Screen) -> Outcome:
+    """Say how the run ended, and keep it."""
+    failure, code = ended.failure, 0
+    state: records.State = "succeeded"
+    if ended.stopped is not None:
+        state, code = "stopped", 128 + ended.stopped
+        screen.say(f"jobc: stopped by {signal.Signals(ended.stopped).name}\n")
+    elif failure is not None:
+        state, code = "failed", failure.exit_code
+        screen.say(_summary(failure, run_dir, screen))
+    try:
+        records.save(records.end(record, state, code, failure), run_dir)
+    except OSError as error:
+        screen.say(f"jobc: the end of the run could not be recorded: {error.strerror}: {run_dir}\n")
+    return Outcome(run_id=run_dir.name, run_dir=run_dir, exit_code=code, failure=failure)
+
+
+def _summary(failure: Failure, run_dir: Path, screen: Screen) -> str:
+    """Which rank failed, how, what it said last unless that was just shown, and where the logs are."""
+    who = "the launcher" if failure.rank is None else f"rank {failure.rank}"
+    lines = [f"jobc: {who} failed: {failure.how}"]
+    shown = failure.rank is not None and any(
+        screen.ends_with(Source(failure.rank, stream), failure.lines[-1])
+        for stream in ("stderr", "stdout")
+        if failure.lines
+    )
+    if not shown:
+        lines += [f"  | {line}" for line in failure.lines]
+    lines.append(
+        f"  logs in {run_dir / 'logs'}" if any((run_dir / "logs").iterdir()) else f"  run in {run_dir}"
+    )
+    return "\n".join(lines) + "\n"

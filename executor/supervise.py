@@ -1,0 +1,192 @@
+"""Waits for commands that run together: shows what they write, passes signals on, ends all when one fails."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from .family import Family
+from .files import last_lines
+from .follow import Follower
+from .interrupts import Interrupts, terminal_sent_it
+from .model import Failure, failure_of
+from .processes import Started
+from .procfs import exit_descriptor
+from .screen import Screen, Source
+from .torchelastic import Deaths, first_failure, read_report, worker_logs
+
+_TICK = 0.05  # seconds between two looks at growing files
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How commands that ran together ended: a failure, the signal that stopped them, or neither."""
+
+    failure: Failure | None = None
+    stopped: int | None = None
+
+
+class Supervisor:
+    """Waits for the commands of one step."""
+
+    def __init__(
+        self, run_dir: Path, family: Family, screen: Screen, interrupts: Interrupts, *, grace: float
+    ) -> None:
+        self._logs = run_dir / "logs"
+        self._family = family
+        self._screen = screen
+        self._interrupts = interrupts
+        self._grace = grace
+        self._follower = Follower(screen)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(interrupts.wake, selectors.EVENT_READ)
+        self._running: list[Started] = []
+        self._deaths: dict[int, Deaths] = {}
+        self._agents: list[tuple[int, ...]] = []
+        self._files: dict[Source, Path] = {}
+        self._known: set[Path] = set()
+        self._first: tuple[Started, int] | None = None
+        self._stopped: int | None = None
+        self._deadline: float | None = None
+        self._sightless = False
+
+    def wait(self, started: Sequence[Started]) -> Ended:
+        """Wait until all have ended and no descendant is left; everything they wrote has been shown then."""
+        for item in started:
+            self._watch(item)
+        try:
+            while True:
+                self._reap()
+                if not self._running:
+                    break
+                self._react()
+                self._look_for_files()
+                self._sleep(0.0 if self._follower.pump() else self._timeout())
+        finally:
+            self._family.end(min(self._grace, 5.0))
+            self._sleep(0.0)
+            for deaths in self._deaths.values():
+                deaths.close()
+            self._selector.close()
+        self._look_for_files()
+        self._follower.finish()
+        return self._ended()
+
+    def abandon(self, started: Sequence[Started]) -> None:
+        """End commands whose companions could not be started."""
+        for item in started:
+            item.send(signal.SIGTERM)
+        self._family.end(min(self._grace, 5.0))
+        for item in started:
+            item.process.wait()
+        self._selector.close()
+
+    def _watch(self, item: Started) -> None:
+        self._running.append(item)
+        for source, path in item.logs.items():
+            self._follow(source, path)
+        if item.agent_log is not None:
+            self._agents.append(item.command.ranks)
+            self._deaths[item.process.pid] = Deaths(item.process.pid, self._selector)
+        descriptor = exit_descriptor(item.process.pid)
+        if descriptor is None:
+            self._sightless = True
+        else:
+            self._selector.register(descriptor, selectors.EVENT_READ, item)
+
+    def _reap(self) -> None:
+        for item in list(self._running):
+            code = item.process.poll()
+            if code is None:
+                continue
+            self._running.remove(item)
+            if code != 0 and self._first is None:
+                self._first = (item, code)
+                if self._running and self._stopped is None:
+                    self._ask(signal.SIGTERM, self._running)
+
+    def _react(self) -> None:
+        for number in self._interrupts.fresh():
+            self._interrupted(number)
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self._family.send(signal.SIGKILL)
+            self._deadline = time.monotonic() + 1.0
+
+    def _interrupted(self, number: int) -> None:
+        if self._stopped is not None or self._first is not None:
+            self._deadline = time.monotonic()  # it is ending already; a further signal means at once
+            return
+        own = [item for item in self._running if not item.inherits]
+        typed = number == signal.SIGINT and terminal_sent_it()
+        if not own and number == signal.SIGINT:
+            # What an interrupt means is the command's own affair: a debugger goes on.
+            self._each(number, () if typed else self._running)
+            return
+        self._stopped = number
+        self._ask(number, own if typed else self._running)
+
+    def _ask(self, number: int, whom: Sequence[Started]) -> None:
+        self._each(number, whom)
+        self._deadline = time.monotonic() + self._grace
+
+    def _each(self, number: int, whom: Sequence[Started]) -> None:
+        for item in whom:
+            item.send(number)
+
+    def _look_for_files(self) -> None:
+        for deaths in self._deaths.values():
+            deaths.discover()
+        for ranks in self._agents:
+            for source, path in worker_logs(self._logs, ranks, self._known):
+                with suppress(FileNotFoundError):  # torchrun replaced the attempt's folder between two looks
+                    self._follow(source, path)
+
+    def _follow(self, source: Source, path: Path) -> None:
+        self._follower.add(source, path)
+        self._known.add(path)
+        self._files[source] = path
+
+    def _sleep(self, timeout: float | None) -> None:
+        for key, _ in self._selector.select(timeout):
+            if isinstance(key.data, Deaths):
+                key.data.ended(key.fd)
+            elif isinstance(key.data, Started):
+                self._selector.unregister(key.fd)
+                os.close(key.fd)
+
+    def _timeout(self) -> float | None:
+        if self._sightless or any(not item.inherits for item in self._running):
+            return _TICK
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def _ended(self) -> Ended:
+        if self._stopped is not None:
+            return Ended(stopped=self._stopped)
+        if self._first is None:
+            return Ended()
+        item, code = self._first
+        if item.inherits and signal.SIGINT in self._interrupts.received and code in {-signal.SIGINT, 130}:
+            return Ended(stopped=signal.SIGINT)
+        if item.agent_log is None:
+            rank = item.rank
+            return Ended(failure=failure_of(code, rank=rank, lines=self._last_lines(rank)))
+        found = first_failure(
+            read_report(item.agent_log), self._deaths[item.process.pid].order, item.command.ranks
+        )
+        if found is None:
+            return Ended(failure=failure_of(code, rank=None, lines=last_lines(item.agent_log)))
+        return Ended(failure=msgspec.structs.replace(found, lines=self._last_lines(found.rank)))
+
+    def _last_lines(self, rank: int | None) -> tuple[str, ...]:
+        if rank is None:
+            return ()
+        paths = [self._files.get(Source(rank, "stderr")), self._files.get(Source(rank, "stdout"))]
+        return next((lines for path in paths if path is not None and (lines := last_lines(path))), ())

@@ -1,0 +1,125 @@
+"""What a torchrun agent leaves behind: the log files of its workers, and its report of which of them failed.
+
+torchrun keeps the time of a failure in whole seconds and looks at its workers ten times a second, so when two
+fail within moments its "root cause" may be the lower rank instead of the first. `Deaths` watches the workers
+themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+from collections.abc import Container, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from .model import Failure, failure_of
+from .procfs import children, exit_descriptor
+from .screen import Source, Stream
+
+_STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
+_ENTRY = re.compile(
+    rb"^\[\d+\]:\n  time +: .*\n  host +: .*\n  rank +: (\d+) \(local_rank: (\d+)\)\n"
+    rb"  exitcode +: (-?\d+) +\(pid: (\d+)\)",
+    re.MULTILINE,
+)
+_ROOT = b"\nRoot Cause (first observed failure):\n"
+_REPORT = b" FAILED\n---"
+_MOST = 4 << 20  # a report holds a traceback for each failed worker of this machine
+
+
+class Reported(NamedTuple):
+    """A failed worker in the agent's report."""
+
+    local_rank: int
+    exitcode: int
+    pid: int
+
+
+def read_report(log: Path) -> tuple[Reported, ...]:
+    """The failed workers in the last report of the agent's log, its own root cause first; or none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _MOST))
+            text = file.read(_MOST)
+    except FileNotFoundError:
+        return ()
+    root_at = text.rfind(_ROOT)
+    if root_at < 0:
+        return ()
+    start = text.rfind(_REPORT, 0, root_at)
+    root = list(_entries(text[root_at:]))[:1]
+    return (*root, *_entries(text[max(start, 0) : root_at]))
+
+
+def _entries(text: bytes) -> Iterator[Reported]:
+    for found in _ENTRY.finditer(text):
+        _rank, local_rank, exitcode, pid = (int(word) for word in found.groups())
+        yield Reported(local_rank, exitcode, pid)
+
+
+def first_failure(
+    reported: tuple[Reported, ...], deaths: list[int], ranks: tuple[int, ...]
+) -> Failure | None:
+    """The failure that came first: in the order in which workers ended, else as the report says."""
+    if not reported:
+        return None
+    order = {pid: place for place, pid in enumerate(deaths)}
+    first = min(reported, key=lambda item: order.get(item.pid, len(order)))
+    return failure_of(first.exitcode, rank=_rank(ranks, first.local_rank))
+
+
+class Deaths:
+    """The order in which an agent's workers end, taken from the kernel rather than from the agent's clock."""
+
+    def __init__(self, agent: int, selector: selectors.BaseSelector) -> None:
+        self._agent = agent
+        self._selector = selector
+        self._seen: set[int] = set()
+        self._watched: dict[int, int] = {}
+        self.order: list[int] = []
+
+    def discover(self) -> None:
+        """Watch workers that the agent started since the last look."""
+        for pid in children(self._agent):
+            if pid in self._seen:
+                continue
+            self._seen.add(pid)
+            descriptor = exit_descriptor(pid)
+            if descriptor is not None:
+                self._watched[descriptor] = pid
+                self._selector.register(descriptor, selectors.EVENT_READ, self)
+
+    def ended(self, descriptor: int) -> None:
+        """Note that the process behind a descriptor has ended."""
+        self._selector.unregister(descriptor)
+        os.close(descriptor)
+        self.order.append(self._watched.pop(descriptor))
+
+    def close(self) -> None:
+        """Stop watching."""
+        for descriptor in list(self._watched):
+            self._selector.unregister(descriptor)
+            os.close(descriptor)
+        self._watched.clear()
+
+
+def worker_logs(logs: Path, ranks: tuple[int, ...], known: Container[Path]) -> Iterator[tuple[Source, Path]]:
+    """Log files not yet known, oldest attempt first: `<logs>/<id>/attempt_<n>/<local rank>/stdout.log`."""
+    attempts = sorted(logs.glob("*/attempt_*"), key=_attempt)
+    for attempt in attempts:
+        for local_rank in range(len(ranks)):
+            for stream in _STREAMS:
+                path = attempt / str(local_rank) / f"{stream}.log"
+                if path not in known and path.exists():
+                    yield Source(_rank(ranks, local_rank), stream), path
+
+
+def _attempt(path: Path) -> int:
+    number = path.name.rpartition("_")[2]
+    return int(number) if number.isdigit() else -1
+
+
+def _rank(ranks: tuple[int, ...], local_rank: int) -> int:
+    return ranks[local_rank] if local_rank < len(ranks) else local_rank
