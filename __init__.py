@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import load as load
-    from .api import plan as plan
-    from .api import run as run
+    from .cli.api import load as load
+    from .cli.api import plan as plan
+    from .cli.api import run as run
     from .runtime.accelerator import Accelerator as Accelerator
     from .spec.findings import Finding as Finding
     from .spec.findings import FindingsError as FindingsError
@@ -25,9 +25,9 @@ _HOME = {
     "Finding": ".spec.findings",
     "FindingsError": ".spec.findings",
     "JobcError": ".spec.findings",
-    "load": ".api",
-    "plan": ".api",
-    "run": ".api",
+    "load": ".cli.api",
+    "plan": ".cli.api",
+    "run": ".cli.api",
 }
 
 __all__ = ["Accelerator", "Finding", "FindingsError", "JobcError", "__version__", "load", "plan", "run"]

@@ -40,7 +40,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     argv: Argv
-    env: dict[str, Text] = msgspec.field(default_factory=dict)
+    env: dict[str, Text] = msgspec.field(default_factory=dict[str, Text])
     cwd: Text | None = None
     ranks: tuple[int, ...] = ()
     output: Literal["inherit", "capture", "torchelastic"] = "inherit"
@@ -89,8 +89,9 @@ Step = WriteFile | RunCommand | StartNodes
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a run does, and every verb of its life: `submit`, `status`, `logs` and `stop` are tuples of steps.
 
-    `spec` is the resolved document without origins, `origins` where each of its values came from, `secrets` the names of
-    variables that must be set before anything starts. `findings` are warnings and hints; a plan with errors is not made.
+    `spec` is the resolved document without origins, `origins` where each of its values came from, `secrets` the names
+    of variables that must be set before anything starts. `findings` are warnings and hints; a plan with errors is not
+    made.
     """
 
     format: int = FORMAT
@@ -103,7 +104,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     logs: tuple[Step, ...] = ()
     stop: tuple[Step, ...] = ()
     secrets: tuple[str, ...] = ()
-    inputs: dict[str, str] = msgspec.field(default_factory=dict)
+    inputs: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     findings: tuple[Finding, ...] = ()
     digest: str = ""
 

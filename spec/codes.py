@@ -39,7 +39,6 @@ CODES: dict[str, Code] = {
     "J302": Code("error", "The script or the folder it runs in does not exist."),
     "J303": Code("error", "The target cannot give the job this many nodes."),
     "J304": Code("error", "The paradigm does not fit the number of processes."),
-    "J305": Code("error", "The launcher cannot start this job."),
     "J306": Code("hint", "A setting has no effect with one process."),
     "J307": Code("hint", "A prepared scheduler steps once for every process."),
     "J308": Code("error", "A variable in `env` is one that jobc or the launcher sets."),
@@ -55,4 +54,5 @@ CODES: dict[str, Code] = {
     "J504": Code("error", "An object given to the runtime is not one that it can handle."),
     "J505": Code("error", "The process has no device of the kind that the job asks for."),
     "J506": Code("error", "A tensor's leading size is not that of the batch it came from."),
+    "J507": Code("error", "An argument given to the runtime has a value that it cannot have."),
 }

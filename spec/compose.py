@@ -1,7 +1,8 @@
 """Lays overrides over a document.
 
-Mappings merge, lists replace. Choices (`paradigm=fsdp`, `nodes=4`, `.kind=`) are applied before nested overrides, whatever
-their order on the line. Choosing the same kind keeps the block's other keys; another kind drops them, and says so.
+Mappings merge, lists replace. Choices (`paradigm=ddp`, `nodes=4`, `.kind=`) are applied before nested overrides,
+whatever their order on the line. Choosing the same kind keeps the block's other keys; another kind drops them, and
+says so.
 """
 
 from __future__ import annotations
@@ -103,8 +104,7 @@ class _Composer:
                 kept.append(entry)
                 continue
             self.dropped += [
-                Beaten(dotted((key, entry.key, *path)), plain(leaf), leaf.origin)
-                for path, leaf in leaves(entry.value)
+                Beaten(dotted((key, entry.key, *path)), plain(leaf), leaf.origin) for path, leaf in leaves(entry.value)
             ]
         old = self.root.entry(key)
         if old is not None:
@@ -117,9 +117,7 @@ class _Composer:
                 old = old.put(Entry(entry.key, entry.origin, merged))
             return Mapping(old.entries, new.origin)
         if old is not None:
-            self.beaten += [
-                Beaten(dotted((*path, *below)), plain(leaf), leaf.origin) for below, leaf in leaves(old)
-            ]
+            self.beaten += [Beaten(dotted((*path, *below)), plain(leaf), leaf.origin) for below, leaf in leaves(old)]
         return new
 
     def _delete(self, override: Override) -> None:

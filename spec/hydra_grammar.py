@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from hydra.core.override_parser.overrides_parser import create_functions
 from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
-from hydra.grammar.gen.OverrideLexer import CommonTokenStream, InputStream, OverrideLexer
-from hydra.grammar.gen.OverrideParser import OverrideParser
-
-import msgspec
+from hydra.grammar.gen.OverrideLexer import (  # pyright: ignore[reportMissingTypeStubs]
+    CommonTokenStream,
+    InputStream,
+    OverrideLexer,
+)
+from hydra.grammar.gen.OverrideParser import OverrideParser  # pyright: ignore[reportMissingTypeStubs]
 
 from .tree import Value
 
@@ -31,7 +34,7 @@ class Written(msgspec.Struct, frozen=True):
 class _Listener(HydraErrorListener):
     """Hydra's listener, which also tells the column."""
 
-    def syntaxError(self, recognizer: Any, offending_symbol: Any, line: Any, column: Any, msg: Any, e: Any) -> None:  # noqa: N802 - ANTLR's name
+    def syntaxError(self, recognizer: Any, offending_symbol: Any, line: Any, column: Any, msg: Any, e: Any) -> None:
         try:
             super().syntaxError(recognizer, offending_symbol, line, column, msg, e)
         except HydraException as error:
@@ -46,14 +49,14 @@ class _Visitor(HydraOverrideVisitor):
         super().__init__(create_functions())
         self._functions_open = 0
 
-    def visitFunction(self, ctx: Any) -> Any:  # noqa: N802 - ANTLR's name
+    def visitFunction(self, ctx: Any) -> Any:
         self._functions_open += 1
         try:
             return super().visitFunction(ctx)
         finally:
             self._functions_open -= 1
 
-    def visitPrimitive(self, ctx: Any) -> Any:  # noqa: N802 - ANTLR's name
+    def visitPrimitive(self, ctx: Any) -> Any:
         value = super().visitPrimitive(ctx)
         if self._functions_open:
             return value
@@ -75,7 +78,7 @@ def parse(text: str) -> Override:
     parser = OverrideParser(CommonTokenStream(lexer))
     parser.removeErrorListeners()
     parser.addErrorListener(listener)
-    override: Override = _Visitor().visit(parser.override())
+    override: Any = _Visitor().visit(parser.override())
     override.input_line = text
     override.validate()
     return override

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping as MappingType
+from collections.abc import Generator
+from collections.abc import Mapping as MappingType
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from .scalars import read_scalar
 from .shape import at, leaf
 from .sources import Sources
 from .tree import Entry, Mapping, Node, Origin, Path, Scalar, Sequence, dotted, leaves, plain
+from .untyped import as_dict, as_list
 
 _CREDENTIAL = re.compile(r"(?i)(secret|token|passw|pwd$|credential|api_?key|access_?key|private_?key|auth)")
 _REFERENCE = re.compile(r"\$\{([^${}:]+)\}")
@@ -46,7 +48,7 @@ def _has(node: Scalar) -> bool:
     return isinstance(node.value, str) and "${" in node.value
 
 
-class _Unset(Exception):
+class _UnsetError(Exception):
     """An environment variable that is not set and has no default."""
 
     def __init__(self, name: str) -> None:
@@ -66,9 +68,9 @@ class _Resolution:
     def run(self, wanted: list[tuple[Path, Scalar]]) -> Interpolated:
         from omegaconf import OmegaConf
 
+        document: Any = plain(self._root)
         with _LOCK, _environment(self._look_up):
-            # Read-only flags and struct mode are not needed: the configuration is private and thrown away.
-            config = OmegaConf.create(plain(self._root), flags={"allow_objects": True})  # pyright: ignore[reportArgumentType]
+            config: Any = OmegaConf.create(document)
             results = {path: self._one(config, path, node) for path, node in wanted}
         return Interpolated(_replace(self._root, (), results), tuple(self._findings))
 
@@ -80,7 +82,7 @@ class _Resolution:
             return value
         if default:
             return default[0] if default[0] is None else str(default[0])
-        raise _Unset(name)
+        raise _UnsetError(name)
 
     def _one(self, config: Any, path: Path, node: Scalar) -> Node | None:
         """The node that takes an interpolation's place; None after a finding."""
@@ -124,7 +126,7 @@ class _Resolution:
 
     def _failure(self, error: Exception, path: Path, node: Scalar) -> Finding:
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, _Unset):
+        while cause is not None and not isinstance(cause, _UnsetError):
             cause = cause.__cause__ or cause.__context__
         if cause is not None:
             step = f"set it, or give a default: `${{oc.env:{cause.name},value}}`"
@@ -141,7 +143,7 @@ class _Resolution:
 
 
 @contextmanager
-def _environment(look_up: Any) -> Iterator[None]:
+def _environment(look_up: Any) -> Generator[None]:
     """OmegaConf with `oc.env` reading the environment that jobc was given, and put back afterwards."""
     from omegaconf import OmegaConf
     from omegaconf.resolvers import oc
@@ -170,10 +172,12 @@ def _takes_text(schema: dict[str, Any]) -> bool:
 
 
 def _from_plain(value: Any, origin: Origin) -> Node:
-    if isinstance(value, dict):
-        return Mapping(tuple(Entry(str(key), origin, _from_plain(item, origin)) for key, item in value.items()), origin)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    if isinstance(value, list):
-        return Sequence(tuple(_from_plain(item, origin) for item in value), origin)  # pyright: ignore[reportUnknownVariableType]
+    block, items = as_dict(value), as_list(value)
+    if block is not None:
+        entries = (Entry(str(key), origin, _from_plain(item, origin)) for key, item in block.items())
+        return Mapping(tuple(entries), origin)
+    if items is not None:
+        return Sequence(tuple(_from_plain(item, origin) for item in items), origin)
     if value is None or isinstance(value, str | bool | int | float):
         return Scalar(value, "" if value is None else str(value), origin)
     return Scalar(str(value), str(value), origin)
@@ -199,37 +203,31 @@ def _without(root: Mapping, paths: set[Path]) -> Mapping:
 
 def _loops(wanted: list[tuple[Path, Scalar]], sources: Sources) -> tuple[Finding, ...]:
     """A finding for each loop of values that refer to each other."""
-    texts = {dotted(path): (path, node) for path, node in wanted}
-    edges = {name: _references(path, str(node.value), texts) for name, (path, node) in texts.items()}
+    nodes = {dotted(path): (path, node) for path, node in wanted}
+    edges = {name: _references(path, str(node.value), nodes) for name, (path, node) in nodes.items()}
     findings: list[Finding] = []
-    seen: set[str] = set()
-    for start in edges:
-        trail: list[str] = []
-        _walk(start, edges, trail, seen, findings, texts, sources)
+    for loop in _cycles(edges):
+        cause = f"these values refer to each other in a loop: {' -> '.join(f'`{name}`' for name in loop)}"
+        findings.append(sources.finding("J205", nodes[loop[0]][1].origin, cause, "give one of them a value"))
     return tuple(findings)
 
 
-def _walk(
-    name: str,
-    edges: dict[str, list[str]],
-    trail: list[str],
-    seen: set[str],
-    findings: list[Finding],
-    texts: dict[str, tuple[Path, Scalar]],
-    sources: Sources,
-) -> None:
-    if name in trail:
-        loop = [*trail[trail.index(name) :], name]
-        cause = f"these values refer to each other in a loop: {' -> '.join(f'`{item}`' for item in loop)}"
-        findings.append(sources.finding("J205", texts[name][1].origin, cause, "give one of them a value"))
-        return
-    if name in seen:
-        return
-    trail.append(name)
-    for following in edges[name]:
-        _walk(following, edges, trail, seen, findings, texts, sources)
-    trail.pop()
-    seen.add(name)
+def _cycles(edges: dict[str, list[str]]) -> list[list[str]]:
+    """The cycles that a depth-first walk meets, each ending with the name it starts with."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+
+    def walk(name: str, trail: list[str]) -> None:
+        if name in trail:
+            found.append([*trail[trail.index(name) :], name])
+        elif name not in done:
+            for following in edges[name]:
+                walk(following, [*trail, name])
+            done.add(name)
+
+    for name in edges:
+        walk(name, [])
+    return found
 
 
 def _references(path: Path, text: str, texts: dict[str, tuple[Path, Scalar]]) -> list[str]:

@@ -6,20 +6,24 @@ field without a default that is not required is derived (`resolve.py` says how);
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Never
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 
 import msgspec
 from msgspec import Meta
+
+from .untyped import as_dict, as_list
 
 
 class FrozenDict(dict[str, Any]):
     """A dictionary that refuses to change, so that a frozen document is frozen all the way down."""
 
-    def _refuse(self, *_: object, **__: object) -> Never:
-        raise TypeError("a resolved document does not change; make a new one")
+    if not TYPE_CHECKING:  # a type checker sees a dictionary; the refusal is for running code
 
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+        def _refuse(self, *_: object, **__: object) -> Never:
+            raise TypeError("a resolved document does not change; make a new one")
+
+        __setitem__ = __delitem__ = __ior__ = _refuse
+        clear = pop = popitem = setdefault = update = _refuse
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(tuple(sorted(self.items())))
@@ -112,13 +116,13 @@ class Ddp(Kind, frozen=True, tag="ddp"):
     """DistributedDataParallel: every process holds the whole model and gradients are averaged."""
 
     find_unused_parameters: Annotated[
-        bool, Meta(description="Look for parameters that took no part in the loss, at some cost for each step.")
+        bool,
+        Meta(description="Look for parameters that took no part in the loss, at some cost for each step."),
     ] = False
-    static_graph: Annotated[
-        bool, Meta(description="Promise that the same parameters take part in every step.")
-    ] = False
+    static_graph: Annotated[bool, Meta(description="Promise that the same parameters take part in every step.")] = False
     gradient_as_bucket_view: Annotated[
-        bool, Meta(description="Let gradients live inside the communication buckets, which saves one copy of them.")
+        bool,
+        Meta(description="Let gradients live inside the communication buckets, which saves one copy of them."),
     ] = False
     bucket_size_mb: Annotated[
         int, Meta(ge=1, le=4096, description="Size in MiB of the buckets in which gradients are averaged.")
@@ -133,7 +137,7 @@ class Rendezvous(Part, frozen=True):
 
     port: Annotated[
         Annotated[int, Meta(ge=1, le=65535)] | None,
-        Meta(description="TCP port on which the first process listens; unset takes a free one, so that jobs never clash."),
+        Meta(description="TCP port on which the first process listens; unset takes a free one, so that no jobs clash."),
     ] = None
 
 
@@ -157,8 +161,8 @@ class Scheduler(Part, frozen=True):
     step: Annotated[
         Literal["per_process", "optimizer_step"],
         Meta(
-            description="`optimizer_step` moves a prepared scheduler once for each optimizer step; `per_process` moves it"
-            " once for every process, as Accelerate does, so that a schedule written in single-process steps keeps its length."
+            description="`optimizer_step` moves a prepared scheduler once for each optimizer step; `per_process` once"
+            " for every process, as Accelerate does, so that a schedule written for one process keeps its length."
         ),
     ] = "per_process"
 
@@ -172,7 +176,7 @@ class Dataloader(Part, frozen=True):
     ] = False
     even_batches: Annotated[
         bool,
-        Meta(description="Fill the last batches with samples from the start, so that all processes take equally many steps."),
+        Meta(description="Fill the last batches from the start of the data, so that all processes take as many steps."),
     ] = True
 
 
@@ -187,7 +191,9 @@ class Training(Part, frozen=True):
         Meta(description="Seed of Python, NumPy and torch and of the order of the data; unset draws one for the run."),
     ] = None
     scheduler: Annotated[Scheduler, Meta(description="How prepared learning-rate schedulers step.")] = Scheduler()
-    dataloader: Annotated[Dataloader, Meta(description="How prepared data loaders deal out their batches.")] = Dataloader()
+    dataloader: Annotated[Dataloader, Meta(description="How prepared data loaders deal out their batches.")] = (
+        Dataloader()
+    )
 
 
 # --- the job --------------------------------------------------------------------------------------------------------
@@ -245,20 +251,25 @@ class Job(Part, frozen=True, kw_only=True):
         Meta(description="Folder in which the processes start, relative to the job file's folder."),
     ] = "."
     env: Annotated[
-        dict[VariableName, str], Meta(description="Environment variables of every process, exactly as written.")
+        dict[VariableName, str],
+        Meta(description="Environment variables of every process, exactly as written."),
     ] = msgspec.field(default_factory=FrozenDict)
     secrets: Annotated[
         tuple[VariableName, ...],
-        Meta(description="Names of environment variables that must be set when the job starts; their values are never recorded."),
+        Meta(
+            description="Names of environment variables that must be set when the job starts; no value is ever recorded."
+        ),
     ] = ()
     launcher: Annotated[
         Literal["auto", "python", "torchrun"],
         Meta(
-            description="What starts the processes of a node: `torchrun` supervises several, `python` starts them directly.",
+            description="What starts the processes of a node: `torchrun` watches over several, `python` starts them itself.",
         ),
     ] = "auto"
     hardware: Annotated[Hardware, Meta(description="Devices that the job uses on each node.")] = AutoHardware()
-    precision: Annotated[Precision, Meta(description="Number format of the forward and backward passes.")] = FullPrecision()
+    precision: Annotated[Precision, Meta(description="Number format of the forward and backward passes.")] = (
+        FullPrecision()
+    )
     paradigm: Annotated[
         Paradigm,
         Meta(
@@ -270,7 +281,8 @@ class Job(Part, frozen=True, kw_only=True):
     target: Annotated[Target, Meta(description="Where the nodes come from.")] = Local()
     training: Annotated[Training, Meta(description="Settings that the runtime applies in every process.")] = Training()
     vars: Annotated[
-        dict[str, Any], Meta(description="Values of your own for `${vars.name}`; jobc itself reads none of them.")
+        dict[str, Any],
+        Meta(description="Values of your own for `${vars.name}`; jobc itself reads none of them."),
     ] = msgspec.field(default_factory=FrozenDict)
 
     def __post_init__(self) -> None:
@@ -293,8 +305,7 @@ class Job(Part, frozen=True, kw_only=True):
 
 def freeze(value: Any) -> Any:
     """The same plain data with read-only dictionaries and tuples."""
-    if isinstance(value, dict):
-        return FrozenDict({key: freeze(item) for key, item in value.items()})  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, list | tuple):
-        return tuple(freeze(item) for item in value)  # pyright: ignore[reportUnknownVariableType]
-    return value
+    block, items = as_dict(value), as_list(value)
+    if block is not None:
+        return FrozenDict({key: freeze(item) for key, item in block.items()})
+    return value if items is None else tuple(freeze(item) for item in items)

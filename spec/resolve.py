@@ -8,18 +8,34 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Callable, Mapping as MappingType
+from collections.abc import Callable
+from collections.abc import Mapping as MappingType
 from pathlib import Path
 
 import msgspec
 
 from . import shape
-from .findings import Finding, FindingsError
+from .findings import Finding, FindingsError, Place, finding
 from .model import Job
 from .reading import read_document
 from .resolved import Beaten, ResolvedSpec
 from .sources import Sources
-from .tree import Entry, Mapping, Node, Origin, Path as TreePath, Scalar, Sequence, dotted, find, leaves, plain, put
+from .tree import (
+    Entry,
+    Mapping,
+    Node,
+    Origin,
+    Scalar,
+    Sequence,
+    dotted,
+    find,
+    leaves,
+    plain,
+    put,
+)
+from .tree import (
+    Path as TreePath,
+)
 
 _TEXTS = ("args", "env", "command")  # settings whose scalars keep the text they were written as
 
@@ -77,7 +93,9 @@ class _Facts(msgspec.Struct, frozen=True):
 
 
 def _interpolated(root: Mapping, env: MappingType[str, str], sources: Sources) -> tuple[Mapping, list[Finding]]:
-    if not any(isinstance(node, Scalar) and isinstance(node.value, str) and "$" in node.value for _, node in leaves(root)):
+    if not any(
+        isinstance(node, Scalar) and isinstance(node.value, str) and "$" in node.value for _, node in leaves(root)
+    ):
         return _as_text(root), []
     from .interpolate import interpolate
 
@@ -93,10 +111,17 @@ def _as_text(root: Mapping) -> Mapping:
             case Scalar():
                 return Scalar(node.text, node.text, node.origin)
             case Sequence():
-                return Sequence(tuple(text(item) if isinstance(item, Scalar) else item for item in node.items), node.origin)
+                return Sequence(
+                    tuple(text(item) if isinstance(item, Scalar) else item for item in node.items),
+                    node.origin,
+                )
             case Mapping():
                 entries = (
-                    Entry(entry.key, entry.origin, text(entry.value) if isinstance(entry.value, Scalar) else entry.value)
+                    Entry(
+                        entry.key,
+                        entry.origin,
+                        text(entry.value) if isinstance(entry.value, Scalar) else entry.value,
+                    )
                     for entry in node.entries
                 )
                 return Mapping(tuple(entries), node.origin)
@@ -108,15 +133,13 @@ def _as_text(root: Mapping) -> Mapping:
     return root
 
 
-def _finish(
-    root: Mapping, beaten: tuple[Beaten, ...], dropped: tuple[Beaten, ...], facts: _Facts
-) -> ResolvedSpec:
+def _finish(root: Mapping, beaten: tuple[Beaten, ...], dropped: tuple[Beaten, ...], facts: _Facts) -> ResolvedSpec:
     findings: list[Finding] = []
     root = _derive(root, facts, findings)
     if any(finding.severity == "error" for finding in findings):
         raise FindingsError(tuple(findings))
     job = msgspec.convert(plain(root), Job)
-    origins = {dotted(path): node.origin for path, node in leaves(root)}
+    origins = {dotted(path): node.origin for path, node in leaves(root) if node.origin.layer != "default"}
     if dropped:
         findings.append(_dropped_hint(dropped))
     return ResolvedSpec(
@@ -126,12 +149,32 @@ def _finish(
         dropped=dropped,
         findings=tuple(findings),
         project_dir=str(facts.project_dir),
+        places=_places(root, facts.sources),
     )
 
 
-def _dropped_hint(dropped: tuple[Beaten, ...]) -> Finding:
-    from .findings import finding
+def _places(root: Mapping, sources: Sources) -> dict[str, Place]:
+    """The place of every value and block that a person wrote."""
+    found: dict[str, Place] = {}
 
+    def visit(node: Node, path: TreePath) -> None:
+        if node.origin.explicit:
+            found[dotted(path)] = sources.place(node.origin)
+        match node:
+            case Mapping():
+                for entry in node.entries:
+                    visit(entry.value, (*path, entry.key))
+            case Sequence():
+                for index, item in enumerate(node.items):
+                    visit(item, (*path, index))
+            case Scalar():
+                pass
+
+    visit(root, ())
+    return found
+
+
+def _dropped_hint(dropped: tuple[Beaten, ...]) -> Finding:
     names = ", ".join(f"`{item.path}: {_word(item.value)}` ({item.origin})" for item in dropped)
     return finding("J309", f"choosing another kind dropped {names}")
 
@@ -181,7 +224,7 @@ def _relative(root: Mapping, key: str, facts: _Facts) -> Mapping:
     if not isinstance(node, Scalar) or not isinstance(node.value, str):
         return root
     text = node.value
-    if not os.path.isabs(text):
+    if not Path(text).is_absolute():
         if node.origin.layer == "override" or node.origin.source.startswith("override "):
             text = os.path.relpath(facts.cwd / text, facts.project_dir)
         text = posixpath.normpath(text.replace(os.sep, "/"))

@@ -24,9 +24,11 @@ class Beaten(msgspec.Struct, frozen=True):
 class ResolvedSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A job with nothing left to decide.
 
-    `origins` maps the path of every value (`nodes.count`, `args[0]`) to where it came from. `beaten` lists values that
-    lost, oldest first; `dropped` those that no longer apply because another kind was chosen. `project_dir` is the
-    absolute folder of the job file: where relative paths start, known on this machine only and part of no plan.
+    `origins` maps the path of every value that is not a mere default (`nodes.count`, `args[0]`) to where it came
+    from. `beaten` lists values that lost, oldest first; `dropped` those that no longer apply because another kind was
+    chosen. `project_dir` is the absolute folder of the job file: where relative paths start, known on this machine
+    only and part of no plan.
+    `places` are the origins with the lines they point at, for findings of later stages.
     """
 
     job: Job
@@ -35,18 +37,26 @@ class ResolvedSpec(msgspec.Struct, frozen=True, kw_only=True):
     dropped: tuple[Beaten, ...] = ()
     findings: tuple[Finding, ...] = ()
     project_dir: str = "."
+    places: dict[str, Place] = msgspec.field(default_factory=dict[str, Place])
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "origins", FrozenDict(self.origins))
+        msgspec.structs.force_setattr(self, "places", FrozenDict(self.places))
 
     def origin(self, path: str) -> Origin:
         """Where the value at a path, or the block it lies in, came from; `default` when nobody set it."""
         while path:
-            found = self.origins.get(path)
+            found = self.origins.get(path) or self.origins.get(f"{path}[0]")
             if found is not None:
                 return found
             path = path.rpartition(".")[0]
         return DEFAULT
+
+    def place(self, path: str) -> Place | None:
+        """The place of an explicit value for a finding; None for one that nobody wrote."""
+        while path and path not in self.places:
+            path = path.rpartition(".")[0]
+        return self.places.get(path)
 
     def values(self) -> dict[str, Any]:
         """The job as plain data, `kind` in every block that has one."""
@@ -62,7 +72,7 @@ class SpecDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int
     job: Job
-    origins: dict[str, Origin] = msgspec.field(default_factory=dict)
+    origins: dict[str, Origin] = msgspec.field(default_factory=dict[str, Origin])
 
 
 def decode_document(raw: bytes, source: str) -> ResolvedSpec:

@@ -30,9 +30,9 @@ def read_scalar(text: str) -> Value:
     if _INT.match(text):
         return int(text)
     if _OCTAL.match(text):
-        return int(text[2:], 8)
+        return int(text, 8)
     if _HEX.match(text):
-        return int(text[2:], 16)
+        return int(text, 16)
     if _FLOAT.match(text) or _SPECIAL.match(text):
         return float(text.replace(".", "", 1) if _SPECIAL.match(text) else text)
     return text

@@ -1,10 +1,10 @@
 """Makes the published JSON Schema of a job (draft 2020-12) from the typed model.
 
-The committed `schemas/job.schema.json` is what jobc validates with, what an editor completes from, and where defaults
-and sentences are read from when a job is loaded. Blocks of several kinds become `if`/`then` on `kind`, because a plain
-`anyOf` could only say that nothing matched. Every leaf also accepts an interpolation, so that an editor does not complain
-of `${...}`; the loader closes that door once interpolations are resolved. An empty block (`training:`) is one that was not
-written.
+The committed `schemas/job.schema.json` is what jobc validates with, what an editor completes from, and where
+defaults and sentences are read from when a job is loaded. Blocks of several kinds become `if`/`then` on `kind`,
+because a plain `anyOf` could only say that nothing matched. Every leaf also accepts an interpolation, so that an
+editor does not complain of `${...}`; the loader closes that door once interpolations are resolved. An empty block
+(`training:`) is one that was not written.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import json
 from typing import Any
 
 import msgspec
-import msgspec.inspect as inspect
+from msgspec import inspect
 
 from .model import Job
+from .untyped import as_dict
 
 ID = "urn:jobc:schema:job:1"
 INTERPOLATION = "#/$defs/interpolation"
@@ -81,7 +82,7 @@ class _Maker:
         structs = [kind for kind in _members(inner) if isinstance(kind, inspect.StructType)]
         if structs:
             return {**schema, "$ref": f"#/$defs/{self._define(field.name, structs)}"}
-        leaf = self._leaf(inner, field.name in TEXTS)
+        leaf = self._leaf(inner, text=field.name in TEXTS)
         if leaf in ({"type": "string"}, {"type": "object"}):
             return {**schema, **leaf}
         return {**schema, **_or_interpolation(leaf)}
@@ -112,7 +113,7 @@ class _Maker:
     def _union(self, structs: list[Any]) -> Schema:
         """A block of several kinds: one word, or a mapping whose `kind` decides which keys it may have."""
         tags = [struct.tag for struct in structs]
-        choices = []
+        choices: list[Schema] = []
         for struct in structs:
             title = struct.cls.__name__
             self.definitions[title] = self.block(struct, struct.cls.__doc__, struct.tag)
@@ -130,39 +131,40 @@ class _Maker:
             "else": _or_interpolation({"enum": [*tags, None]}),
         }
 
-    def _leaf(self, info: Any, text: bool) -> Schema:
+    def _leaf(self, info: Any, *, text: bool) -> Schema:
+        """A value that is no block; with `text`, any scalar may stand where a string is meant."""
         extra, info = _unwrap(info)
         extra.pop("description", None)
-        match info:
-            case inspect.LiteralType():
-                schema: Schema = {"enum": list(info.values)}
-            case inspect.BoolType():
-                schema = {"type": "boolean"}
-            case inspect.IntType() | inspect.FloatType():
-                schema = {"type": "integer" if isinstance(info, inspect.IntType) else "number", **_bounds(info)}
-            case inspect.StrType():
-                schema = {"type": ["string", "number", "boolean", "null"] if text else "string", **_string(info)}
-            case inspect.VarTupleType():
-                items = self._leaf(info.item_type, text)
-                schema = {"type": "array", "items": items if text or items == {"type": "string"} else _or_interpolation(items)}
-                if info.min_length:
-                    schema["minItems"] = info.min_length
-            case inspect.DictType():
-                schema = {"type": "object"}
-                names = self._leaf(info.key_type, text=False)
-                if "pattern" in names:
-                    schema["propertyNames"] = names
-                if not isinstance(info.value_type, inspect.AnyType):
-                    schema["additionalProperties"] = self._leaf(info.value_type, text)
-            case inspect.UnionType():
-                schema = self._either(info, text)
-            case _:
-                raise TypeError(f"the schema has no form for {info!r}")
+        if isinstance(info, inspect.VarTupleType):
+            schema = self._list(info, text=text)
+        elif isinstance(info, inspect.DictType):
+            schema = self._dict(info, text=text)
+        elif isinstance(info, inspect.UnionType):
+            schema = self._either(info, text=text)
+        else:
+            schema = _scalar(info, text=text)
         return {**schema, **extra}
 
-    def _either(self, info: Any, text: bool) -> Schema:
+    def _list(self, info: Any, *, text: bool) -> Schema:
+        items = self._leaf(info.item_type, text=text)
+        open_ = text or items == {"type": "string"}
+        schema: Schema = {"type": "array", "items": items if open_ else _or_interpolation(items)}
+        if info.min_length:
+            schema["minItems"] = info.min_length
+        return schema
+
+    def _dict(self, info: Any, *, text: bool) -> Schema:
+        schema: Schema = {"type": "object"}
+        names = self._leaf(info.key_type, text=False)
+        if "pattern" in names:
+            schema["propertyNames"] = names
+        if not isinstance(info.value_type, inspect.AnyType):
+            schema["additionalProperties"] = self._leaf(info.value_type, text=text)
+        return schema
+
+    def _either(self, info: Any, *, text: bool) -> Schema:
         """A leaf that may also be null, or a number that may also be one word."""
-        parts = [self._leaf(kind, text) for kind in _members(info)]
+        parts = [self._leaf(kind, text=text) for kind in _members(info)]
         words = [part for part in parts if "enum" in part]
         others = [part for part in parts if "enum" not in part]
         if words:
@@ -170,6 +172,20 @@ class _Maker:
             return {"if": {"type": "string"}, "then": words[0], "else": other}
         (schema,) = others
         return _or_null(schema)
+
+
+def _scalar(info: Any, *, text: bool) -> Schema:
+    match info:
+        case inspect.LiteralType():
+            return {"enum": list(info.values)}
+        case inspect.BoolType():
+            return {"type": "boolean"}
+        case inspect.IntType() | inspect.FloatType():
+            return {"type": "integer" if isinstance(info, inspect.IntType) else "number", **_bounds(info)}
+        case inspect.StrType():
+            return {"type": ["string", "number", "boolean", "null"] if text else "string", **_string(info)}
+        case _:
+            raise TypeError(f"the schema has no form for {info!r}")
 
 
 _NONE = object()
@@ -183,7 +199,7 @@ def _members(info: Any) -> list[Any]:
 def _unwrap(info: Any) -> tuple[Schema, Any]:
     extra: Schema = {}
     while isinstance(info, inspect.Metadata):
-        extra = {**(info.extra_json_schema or {}), **extra}
+        extra = {**(as_dict(info.extra_json_schema) or {}), **extra}  # pyright: ignore[reportUnknownMemberType]
         info = info.type
     if isinstance(info, inspect.UnionType) and len(_members(info)) == 1 and not extra.get("description"):
         inner, _ = _unwrap(_members(info)[0])
@@ -192,7 +208,7 @@ def _unwrap(info: Any) -> tuple[Schema, Any]:
 
 
 def _default(field: Any) -> Any:
-    """A field's default as plain data; a block of several kinds is given by its word, other blocks by their own fields."""
+    """A field's default as plain data: a block of several kinds by its word, other blocks by their own fields."""
     value = field.default
     if value is msgspec.NODEFAULT:
         return {} if field.default_factory is not msgspec.NODEFAULT else _NONE
@@ -229,3 +245,10 @@ def _string(info: Any) -> Schema:
 
 def _sentence(doc: str | None) -> str:
     return " ".join((doc or "").split())
+
+
+if __name__ == "__main__":
+    import sys
+    from pathlib import Path
+
+    Path(sys.argv[1]).write_text(render(), encoding="utf-8")

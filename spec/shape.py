@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 
-from .tree import DEFAULT, Entry, Mapping, Node, Path as TreePath, Scalar, Sequence, Value
+from .tree import DEFAULT, Entry, Mapping, Node, Scalar, Sequence, Value
+from .tree import Path as TreePath
+from .untyped import as_dict
 
 Schema = dict[str, Any]
 
@@ -75,15 +77,15 @@ def at(path: TreePath, root: Mapping) -> Schema | None:
             here = None
             continue
         if part not in keys:
-            extra = leaf(schema).get("additionalProperties")
-            if not isinstance(extra, dict):
+            extra = as_dict(leaf(schema).get("additionalProperties"))
+            if extra is None:
                 return None
-            schema, keys = extra, {}  # pyright: ignore[reportUnknownVariableType]
+            schema, keys = extra, {}
             continue
         schema = keys[part]
         here = here.get(part) if isinstance(here, Mapping) else None
         keys = properties(schema, here) if is_block(schema) else {}
-    return schema  # pyright: ignore[reportUnknownVariableType]
+    return schema
 
 
 def normal(root: Mapping) -> Mapping:

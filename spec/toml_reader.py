@@ -1,4 +1,4 @@
-"""Reads TOML into a tree with positions: values from the standard library's tomllib, places from tree-sitter's grammar."""
+"""Reads TOML into a tree with positions: values from the standard library's tomllib, places from tree-sitter."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from .findings import Finding, FindingsError
 from .sources import Sources
 from .tree import Entry, Mapping, Node, Origin, Path, Scalar, Sequence
+from .untyped import as_dict, as_list
 from .yaml_reader import DEEPEST
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -31,7 +32,9 @@ def read_toml(text: str, shown: str, sources: Sources) -> tuple[Mapping, list[Fi
     start = Origin(layer="file", source=shown, line=1, column=1)
     if not values:
         next_step = 'write settings as `key = value`, for example `script = "train.py"`'
-        raise FindingsError((sources.finding("J108", Origin(layer="file", source=shown), f"`{shown}` is empty", next_step),))
+        raise FindingsError(
+            (sources.finding("J108", Origin(layer="file", source=shown), f"`{shown}` is empty", next_step),)
+        )
     places = _Places(text, shown)
     root = _build(values, (), places, start, 1, sources)
     assert isinstance(root, Mapping)  # noqa: S101 - a TOML document is a table
@@ -43,16 +46,17 @@ def _build(value: Any, path: Path, places: _Places, above: Origin, depth: int, s
     if depth > DEEPEST:
         cause = f"the document is nested more than {DEEPEST} levels deep"
         raise FindingsError((sources.finding("J111", origin, cause),))
-    if isinstance(value, dict):
+    block, items = as_dict(value), as_list(value)
+    if block is not None:
         entries: list[Entry] = []
-        for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
-            child = (*path, str(key))  # pyright: ignore[reportUnknownArgumentType]
-            key_origin = places.keys.get(child, origin)
-            entries.append(Entry(str(key), key_origin, _build(item, child, places, key_origin, depth + 1, sources)))  # pyright: ignore[reportUnknownArgumentType]
+        for key, item in block.items():
+            key_origin = places.keys.get((*path, key), origin)
+            child = _build(item, (*path, key), places, key_origin, depth + 1, sources)
+            entries.append(Entry(key, key_origin, child))
         return Mapping(tuple(entries), origin)
-    if isinstance(value, list):
-        items = [_build(item, (*path, index), places, origin, depth + 1, sources) for index, item in enumerate(value)]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        return Sequence(tuple(items), origin)
+    if items is not None:
+        built = (_build(item, (*path, index), places, origin, depth + 1, sources) for index, item in enumerate(items))
+        return Sequence(tuple(built), origin)
     text = value if isinstance(value, str) else places.texts.get(path, str(value))
     if value is None or isinstance(value, str | int | float | bool):
         return Scalar(value, text, origin)
@@ -136,12 +140,17 @@ class _Places:
         return text
 
     def _origin(self, node: Any) -> Origin:
-        row, byte = node.start_point
-        end_row, end_byte = node.end_point
-        line = self._lines[row] if row < len(self._lines) else b""
+        row, byte = _point(node.start_point)
+        end_row, end_byte = _point(node.end_point)
+        line: bytes = self._lines[row] if row < len(self._lines) else b""
         column = len(line[:byte].decode("utf-8", "replace")) + 1
         length = len(line[byte:end_byte].decode("utf-8", "replace")) if end_row == row else 1
         return Origin(layer="file", source=self._shown, line=row + 1, column=column, length=max(1, length))
+
+
+def _point(point: Any) -> tuple[int, int]:
+    """A tree-sitter point: 0-based row, and column in bytes."""
+    return int(point[0]), int(point[1])
 
 
 def _syntax(message: str, text: str, shown: str, sources: Sources) -> Finding:

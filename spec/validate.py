@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from jsonschema import Draft202012Validator, TypeChecker, ValidationError, validators
 
@@ -16,6 +16,7 @@ from . import shape
 from .findings import Finding, did_you_mean, nearest
 from .sources import Sources
 from .tree import Mapping, Node, Origin, Path, Scalar, Sequence, dotted, find, leaves, plain
+from .untyped import as_list
 
 _LARGEST = 2**63 - 1  # numbers beyond 64 bits have no exact place in JSON
 
@@ -38,7 +39,8 @@ def _validator() -> Any:
     schema = dict(shape.job_schema())
     schema["$defs"] = {**schema["$defs"], "interpolation": False}
     checker: TypeChecker = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
-    strict: Any = validators.extend(Draft202012Validator, type_checker=checker)  # pyright: ignore[reportUnknownMemberType]
+    extend = cast("Any", validators.extend)  # pyright: ignore[reportUnknownMemberType]
+    strict: Any = extend(Draft202012Validator, type_checker=checker)
     return strict(schema)
 
 
@@ -46,7 +48,9 @@ def _is_integer(_: TypeChecker, value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _explain(error: ValidationError, root: Mapping, sources: Sources) -> Iterator[Finding]:
+def _explain(  # noqa: C901 - one short case for each keyword of the schema
+    error: ValidationError, root: Mapping, sources: Sources
+) -> Iterator[Finding]:
     path: Path = tuple(error.absolute_path)
     node = find(root, path)
     origin = _where(root, path)
@@ -86,8 +90,9 @@ def _explain(error: ValidationError, root: Mapping, sources: Sources) -> Iterato
 def _as_written(root: Mapping, path: Path) -> Path:
     """The path as the person wrote it: `precision: bf61` is about `precision`, not about `precision.kind`."""
     block, value = find(root, path[:-1]), find(root, path)
-    short = bool(path) and block is not None and value is not None and block.origin == value.origin
-    return path[:-1] if short and value.origin.layer != "default" and len(path) > 1 else path
+    if len(path) < 2 or block is None or value is None or value.origin.layer == "default":
+        return path
+    return path[:-1] if block.origin == value.origin else path
 
 
 def _where(root: Mapping, path: Path) -> Origin:
@@ -103,9 +108,7 @@ def _where(root: Mapping, path: Path) -> Origin:
     return node.origin if node is not None else root.origin
 
 
-def _unknown_key(
-    key: str, origin: Origin, path: Path, known: list[str], root: Mapping, sources: Sources
-) -> Finding:
+def _unknown_key(key: str, origin: Origin, path: Path, known: list[str], root: Mapping, sources: Sources) -> Finding:
     name = dotted((*path, key))
     owners = _kinds_with(key, path)
     block = find(root, path)
@@ -149,8 +152,8 @@ def _levels_with(key: str, root: Mapping) -> list[str]:
 
 
 def _not_a_choice(error: ValidationError, node: Node | None, name: str, origin: Origin, sources: Sources) -> Finding:
-    choices = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
-    words = [str(choice) for choice in choices if choice is not None]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    choices: list[Any] = as_list(error.validator_value) or [error.validator_value]
+    words = [str(choice) for choice in choices if choice is not None]
     if name == "version":
         step = "this jobc reads version 1"
         return sources.finding("J113", origin, f"`version` is {_read(node)}", step)
@@ -163,9 +166,13 @@ def _missing(error: ValidationError, path: Path, node: Node | None, origin: Orig
     keys = [entry.key for entry in node.entries] if isinstance(node, Mapping) else []
     schema = shape.job_schema()["properties"].get(path[0]) if path else None
     words = list(shape.kinds(schema)) if schema is not None else []
-    owners = [word for word in words if schema is not None and all(key in shape.kinds(schema)[word]["properties"] for key in keys)]
+    owners = [
+        word
+        for word in words
+        if schema is not None and all(key in shape.kinds(schema)[word]["properties"] for key in keys)
+    ]
     name = dotted(path)
-    missing = next(key for key in error.validator_value if key not in keys)  # pyright: ignore[reportUnknownVariableType, reportGeneralTypeIssues]
+    missing = next(key for key in as_list(error.validator_value) or [] if key not in keys)
     step = f"say which: `{missing}: {owners[0]}`" if len(owners) == 1 else f"say which: {_list(words)}"
     return sources.finding("J107", origin, f"`{name}` has no `{missing}`", step)
 
@@ -188,7 +195,11 @@ def _bound(schema: dict[str, Any]) -> str:
         return f"at least {low}"
     if high is not None:
         return f"at most {high}"
-    return f"more than {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else f"less than {schema['exclusiveMaximum']}"
+    return (
+        f"more than {schema['exclusiveMinimum']}"
+        if "exclusiveMinimum" in schema
+        else f"less than {schema['exclusiveMaximum']}"
+    )
 
 
 _TYPE_WORDS = {
@@ -240,6 +251,13 @@ def _numbers(root: Mapping, sources: Sources) -> Iterator[Finding]:
     for path, node in leaves(root):
         value = node.value if isinstance(node, Scalar) else None
         if isinstance(value, int) and abs(value) > _LARGEST:
-            yield sources.finding("J106", node.origin, f"`{dotted(path)}` is an integer beyond 64 bits", "quote it if it is text")
+            yield sources.finding(
+                "J106",
+                node.origin,
+                f"`{dotted(path)}` is an integer beyond 64 bits",
+                "quote it if it is text",
+            )
         elif isinstance(value, float) and not math.isfinite(value):
-            yield sources.finding("J106", node.origin, f"`{dotted(path)}` is not a finite number", "quote it if it is text")
+            yield sources.finding(
+                "J106", node.origin, f"`{dotted(path)}` is not a finite number", "quote it if it is text"
+            )

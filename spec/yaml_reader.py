@@ -1,13 +1,13 @@
 """Reads YAML into a tree with positions.
 
-The tree is built from the parser's events, not from PyYAML's constructor: so every key and value keeps its place and its
-source text, nothing but plain data can come out, and nesting, aliases and duplicate keys are under our control.
+The tree is built from the parser's events, not from PyYAML's constructor: so every key and value keeps its place and
+its source text, nothing but plain data can come out, and nesting, aliases and duplicate keys are under our control.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -19,6 +19,7 @@ from .tree import Entry, Mapping, Node, Origin, Scalar, Sequence, Value
 DEEPEST = 64
 MOST_NODES = 100_000
 
+_parse = cast("Any", yaml.parse)  # pyright: ignore[reportUnknownMemberType]
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 
@@ -31,7 +32,7 @@ def read_yaml(text: str, shown: str, sources: Sources) -> tuple[Mapping, list[Fi
     """
     builder = _Builder(shown, sources)
     try:
-        root = builder.document(iter(yaml.parse(text, Loader=_Loader)))
+        root = builder.document(iter(_parse(text, Loader=_Loader)))
     except yaml.YAMLError as error:
         raise FindingsError((_syntax(error, shown, sources, text),)) from error
     if isinstance(root, Mapping):
@@ -189,7 +190,7 @@ def _syntax(error: yaml.YAMLError, shown: str, sources: Sources, text: str) -> F
     if "\t" in around[: max(column, 1)]:
         hint = "YAML is indented with spaces, not tabs"
     elif "${" in around:
-        hint = "inside brackets an interpolation needs quotes: \"${...}\""
+        hint = 'inside brackets an interpolation needs quotes: "${...}"'
     return sources.finding("J102", origin, f"not valid YAML: {problem}", hint)
 
 

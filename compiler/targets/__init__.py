@@ -1,1 +1,15 @@
-""""""
+"""Targets: where nodes come from. The table below is the one place that chooses."""
+
+from __future__ import annotations
+
+from ...spec import ResolvedSpec
+from ...spec.model import Local
+from . import local
+from .base import Target
+
+TARGETS: dict[type, Target] = {Local: local}
+
+
+def target_of(spec: ResolvedSpec) -> Target:
+    """The target of a resolved job."""
+    return TARGETS[type(spec.job.target)]

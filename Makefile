@@ -1,0 +1,83 @@
+# What a contributor and a first-time user need. `make help` lists it.
+PYTHON ?= python3
+VENV   ?= .venv
+PIP     = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+JOBC    = $(VENV)/bin/jobc
+
+# Tests run against this checkout; in CI against the installed wheel, so that a packaging mistake fails.
+INSTALL ?= $(if $(CI),wheel,checkout)
+
+SOURCES = $(shell git ls-files '*.py' '*.json' '*.j2' pyproject.toml 2>/dev/null)
+
+.PHONY: help demo test engines lint format generate constraints bench clean
+
+help:  ## list these commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+demo: $(VENV)/.demo $(VENV)/.checkout  ## set everything up, then plan and run a 2-process training
+	$(JOBC) plan examples/digits/job.yaml
+	$(JOBC) run examples/digits/job.yaml
+	$(VENV)/bin/python examples/digits/evaluate.py
+
+test: $(VENV)/.demo $(VENV)/.dev $(VENV)/.$(INSTALL)  ## set everything up, then run the whole test suite
+	cd tests && JOBC_TEST_INSTALL=$(INSTALL) ../$(VENV)/bin/python -m pytest $(ARGS)
+
+engines:  ## install what engine tests need from the system (nothing yet)
+	@echo "no engine tests yet: nothing to install"
+
+lint: $(VENV)/.dev $(VENV)/.checkout  ## ruff, pyright, the import contracts
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/pyright
+	PYTHONPATH=.dev $(VENV)/bin/lint-imports --no-cache
+
+format: $(VENV)/.dev  ## format the code
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+generate: $(VENV)/.dev $(VENV)/.checkout  ## write the generated files anew: schemas
+	$(VENV)/bin/python -m jobc.spec.schema schemas/job.schema.json
+
+bench: $(VENV)/.demo $(VENV)/.checkout  ## measure against accelerate, torchrun and python
+	$(PIP) accelerate==1.15.0
+	$(VENV)/bin/python benchmarks/cli.py
+	$(VENV)/bin/python benchmarks/launch.py
+
+constraints: $(VENV)/.demo $(VENV)/.dev  ## record the installed versions
+	(sed -n '1p' constraints.txt; $(VENV)/bin/python -m pip freeze --exclude jobc | sed 's/+cpu$$//') > constraints.new
+	mv constraints.new constraints.txt
+
+clean:  ## remove what these commands made
+	rm -rf $(VENV) .dev build dist *.egg-info examples/*/out
+
+# --- the environment ---------------------------------------------------------------------------------------------
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jobc needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first, by itself: its pinned version, before anything else can ask for another.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) $$($(VENV)/bin/python tests/tools/requirements.py . torch examples)
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.demo
+	$(PIP) $$($(VENV)/bin/python tests/tools/requirements.py dev)
+	@touch $@
+
+# The checkout as the package `jobc`: a link for Python, pyright and import checks alike, and the command.
+$(VENV)/.checkout: | $(VENV)/.demo
+	-$(VENV)/bin/python -m pip uninstall --quiet --yes jobc
+	mkdir -p .dev && ln -sfn .. .dev/jobc
+	echo "$(CURDIR)/.dev" > "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/jobc-checkout.pth"
+	printf '#!%s\nimport sys\nfrom jobc.cli import main\nsys.exit(main())\n' "$(CURDIR)/$(VENV)/bin/python" > $(JOBC)
+	chmod +x $(JOBC)
+	@rm -f $(VENV)/.wheel && touch $@
+
+$(VENV)/.wheel: $(SOURCES) | $(VENV)/.dev
+	rm -rf dist build *.egg-info
+	$(VENV)/bin/python -m build --quiet --wheel --outdir dist .
+	rm -f $(JOBC) "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/jobc-checkout.pth"
+	$(VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+	@rm -f $(VENV)/.checkout && touch $@

@@ -1,0 +1,80 @@
+"""The Python face: `jobc.load`, `jobc.plan` and `jobc.run`, the functions that the commands themselves call."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..compiler import LaunchPlan, compile_plan
+from ..spec import ResolvedSpec
+from ..spec.machine import count_gpus
+from ..spec.resolve import resolve
+
+if TYPE_CHECKING:
+    from ..executor import Outcome
+
+
+def load(job: str | Path, overrides: Sequence[str] = (), *, env: Mapping[str, str] | None = None) -> ResolvedSpec:
+    """The resolved spec of a job file.
+
+    Args:
+        job: path of `job.yaml` or `job.toml`.
+        overrides: words such as `precision=bf16`, in Hydra's override grammar.
+        env: the environment that `${oc.env:...}` reads; this process's when not given.
+
+    Raises:
+        FindingsError: everything that is wrong with the document and the overrides, at once.
+    """
+    env = os.environ if env is None else env
+    return resolve(Path(job), tuple(overrides), env=env, cwd=Path.cwd(), count_gpus=lambda: count_gpus(env))
+
+
+def plan(job: str | Path | ResolvedSpec, overrides: Sequence[str] = ()) -> LaunchPlan:
+    """The launch plan of a job file, or of a spec that `load` made.
+
+    Raises:
+        FindingsError: the job cannot be planned as written.
+        TypeError: overrides were given for a spec that is resolved already.
+    """
+    return compile_plan(_spec(job, overrides))
+
+
+def run(job: str | Path | ResolvedSpec, overrides: Sequence[str] = ()) -> Outcome:
+    """Runs a job on this machine as its plan says, and waits for it.
+
+    Output goes to this process's stdout and stderr. `Outcome.exit_code` is 0, that of the first process that failed, or
+    128 and the number of the signal that ended the job.
+
+    Raises:
+        FindingsError: the job cannot be planned or started; nothing has run then.
+    """
+    spec = _spec(job, overrides)
+    return execute_plan(compile_plan(spec), spec)
+
+
+def execute_plan(planned: LaunchPlan, spec: ResolvedSpec) -> Outcome:
+    """Runs a plan with the job's folder and this interpreter."""
+    from ..executor import Settings, execute, runs_dir
+
+    settings = Settings(
+        project_dir=Path(spec.project_dir),
+        env=os.environ,
+        python=sys.executable,
+        runs_dir=runs_dir(os.environ),
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        color=sys.stdout.isatty(),
+        argv=tuple(sys.argv),
+    )
+    return execute(planned, settings)
+
+
+def _spec(job: str | Path | ResolvedSpec, overrides: Sequence[str]) -> ResolvedSpec:
+    if not isinstance(job, ResolvedSpec):
+        return load(job, overrides)
+    if overrides:
+        raise TypeError("a resolved spec takes no overrides; give them to `load`")
+    return job

@@ -1,0 +1,99 @@
+"""What no launcher and no target could honour: settings that contradict each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..spec import Finding, ResolvedSpec, finding
+from ..spec.model import Ddp, NoParadigm
+
+_RESERVED = re.compile(
+    r"(RANK|LOCAL_RANK|GROUP_RANK|ROLE_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|GROUP_WORLD_SIZE|ROLE_WORLD_SIZE"
+    r"|MASTER_ADDR|MASTER_PORT|JOBC_SPEC|PET_\w+|TORCHELASTIC_\w+)\Z"
+)
+
+
+def check(spec: ResolvedSpec) -> Iterator[Finding]:
+    """Every contradiction within a resolved job."""
+    yield from _what_runs(spec)
+    yield from _paradigm(spec)
+    yield from _variables(spec)
+
+
+def _what_runs(spec: ResolvedSpec) -> Iterator[Finding]:
+    job = spec.job
+    said = [name for name in ("script", "module", "command") if getattr(job, name) is not None]
+    if not said:
+        yield finding(
+            "J301",
+            "the job does not say what to run",
+            next_step="add `script: train.py`, or `module:` or `command:`",
+        )
+    elif len(said) > 1:
+        names = " and ".join(f"`{name}`" for name in said)
+        yield finding("J301", f"{names} each say what to run", place=spec.place(said[-1]), next_step="keep one of them")
+    if job.command is not None and job.args:
+        yield finding(
+            "J301",
+            "`args` are the arguments of a script or module, and the job runs a command",
+            place=spec.place("args"),
+            next_step="write them into `command`",
+        )
+    words = {f"args[{index}]": word for index, word in enumerate(job.args)}
+    words |= {f"command[{index}]": word for index, word in enumerate(job.command or ())}
+    words |= {f"env.{name}": value for name, value in job.env.items()}
+    words |= {name: getattr(job, name) or "" for name in ("script", "workdir")}
+    for path, word in words.items():
+        if "\0" in word:
+            yield finding("J106", f"`{path}` holds a NUL byte, which no command line can carry", place=spec.place(path))
+
+
+def _paradigm(spec: ResolvedSpec) -> Iterator[Finding]:
+    job = spec.job
+    if isinstance(job.paradigm, NoParadigm) and job.processes > 1:
+        yield finding(
+            "J304",
+            f"`paradigm: none` trains one model in one process, and the job has {job.processes}",
+            place=spec.place("paradigm.kind"),
+            next_step="write `paradigm: ddp`, or `hardware.per_node: 1`",
+        )
+    if job.processes > 1:
+        return
+    if isinstance(job.paradigm, Ddp) and spec.origin("paradigm.kind").explicit:
+        yield finding(
+            "J306",
+            "`paradigm: ddp` has nothing to average with one process",
+            place=spec.place("paradigm.kind"),
+        )
+    if job.nodes.rendezvous.port is not None:
+        path = "nodes.rendezvous.port"
+        yield finding("J306", f"`{path}` has no effect: one process meets nobody", place=spec.place(path))
+
+
+def _variables(spec: ResolvedSpec) -> Iterator[Finding]:
+    job = spec.job
+    for name in job.env:
+        if _RESERVED.match(name):
+            yield finding(
+                "J308",
+                f"`{name}` is set by jobc or the launcher, and a value in `env` would break the job",
+                place=spec.place(f"env.{name}"),
+                next_step="leave it out; the plan shows its value",
+            )
+    threads = "hardware.threads_per_process"
+    if "OMP_NUM_THREADS" in job.env and spec.origin(threads).explicit:
+        yield finding(
+            "J308",
+            f"`env.OMP_NUM_THREADS` and `{threads}` are the same setting",
+            place=spec.place("env.OMP_NUM_THREADS"),
+            next_step=f"keep `{threads}`",
+        )
+    for name in job.env:
+        if name in job.secrets:
+            yield finding(
+                "J308",
+                f"`{name}` is listed in `secrets` and given a value in `env`",
+                place=spec.place(f"env.{name}"),
+                next_step="keep it in `secrets`; the process finds it in its environment",
+            )

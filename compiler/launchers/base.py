@@ -1,0 +1,66 @@
+"""What a launcher is: it says how the processes of one node are started."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Protocol
+
+from ...spec import ResolvedSpec
+from ..plan import Command, Ref, Text
+
+
+class Launcher(Protocol):
+    """A pure function from the spec to commands. Implemented by a plain module."""
+
+    def node_commands(self, spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
+        """The commands that start the processes of one node, in the order of their ranks.
+
+        Args:
+            spec: the resolved job.
+            index: which node, from 0.
+        """
+        ...
+
+
+def ranks_of(spec: ResolvedSpec, index: int) -> tuple[int, ...]:
+    """Global ranks of the processes of a node: nodes are numbered one after the other."""
+    per_node = spec.job.processes_per_node
+    return tuple(range(index * per_node, (index + 1) * per_node))
+
+
+def entry(spec: ResolvedSpec) -> tuple[str, ...]:
+    """What a process runs, as a Python interpreter takes it: a script or `-m` and a module, then the arguments."""
+    job = spec.job
+    if job.module is not None:
+        return ("-m", job.module, *job.args)
+    return (script_argument(spec), *job.args)
+
+
+def script_argument(spec: ResolvedSpec) -> str:
+    """The script as the process sees it from the folder that it starts in."""
+    job = spec.job
+    script = job.script or ""
+    if not posixpath.isabs(script) and job.workdir != ".":
+        if posixpath.isabs(job.workdir):
+            script = posixpath.join(spec.project_dir, script)
+        else:
+            script = posixpath.relpath(script, job.workdir)
+    return f"./{script}" if script.startswith("-") else script
+
+
+def shared_env(spec: ResolvedSpec) -> dict[str, Text]:
+    """Variables of every process, whatever starts it: what jobc adds, then the job's own."""
+    job = spec.job
+    env: dict[str, Text] = {"JOBC_SPEC": (Ref("run_dir"), "/spec.json")}
+    threads = job.hardware.threads_per_process
+    if threads is not None:
+        env["OMP_NUM_THREADS"] = str(threads)
+    return {**env, **job.env}
+
+
+def folder(spec: ResolvedSpec) -> Text:
+    """The folder that processes start in."""
+    workdir = spec.job.workdir
+    if posixpath.isabs(workdir):
+        return workdir
+    return (Ref("project_dir"),) if workdir == "." else (Ref("project_dir"), f"/{workdir}")

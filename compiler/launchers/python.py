@@ -1,0 +1,43 @@
+"""The launcher `python`: each process is started directly, its rank variables written out in the plan."""
+
+from __future__ import annotations
+
+from ...spec import ResolvedSpec
+from ..plan import Argv, Command, Ref, Text
+from .base import entry, folder, ranks_of, shared_env
+
+
+def node_commands(spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
+    """One command for each process. A single process keeps the terminal and needs no variables of a world."""
+    ranks = ranks_of(spec, index)
+    if spec.job.processes == 1:
+        return (Command(argv=_argv(spec), env=shared_env(spec), cwd=folder(spec), ranks=ranks),)
+    return tuple(
+        Command(
+            argv=_argv(spec),
+            env={**_world(spec, rank, local_rank), "PYTHONUNBUFFERED": "1", **shared_env(spec)},
+            cwd=folder(spec),
+            ranks=(rank,),
+            output="capture",
+        )
+        for local_rank, rank in enumerate(ranks)
+    )
+
+
+def _argv(spec: ResolvedSpec) -> Argv:
+    if spec.job.command is not None:
+        return spec.job.command
+    return ((Ref("python"),), *entry(spec))
+
+
+def _world(spec: ResolvedSpec, rank: int, local_rank: int) -> dict[str, Text]:
+    """The variables that torch.distributed's `env://` initialisation reads, and torchrun's names for the rest."""
+    port = spec.job.nodes.rendezvous.port
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(local_rank),
+        "WORLD_SIZE": str(spec.job.processes),
+        "LOCAL_WORLD_SIZE": str(spec.job.processes_per_node),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": (Ref("port"),) if port is None else str(port),
+    }

@@ -1,0 +1,57 @@
+"""The launcher `torchrun`: one elastic agent on each node starts and watches the node's processes.
+
+torchrun is `python -m torch.distributed.run`, so that it is the one of the interpreter that runs the job.
+"""
+
+from __future__ import annotations
+
+from ...spec import ResolvedSpec
+from ..plan import Argv, Command, Ref, Text
+from .base import entry, folder, ranks_of, script_argument, shared_env
+
+
+def node_commands(spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
+    """The agent's command."""
+    options: Argv = (
+        *_rendezvous(spec),
+        f"--nproc-per-node={spec.job.processes_per_node}",
+        "--redirects=3",
+        ("--log-dir=", Ref("run_dir"), "/logs"),
+    )
+    return (
+        Command(
+            argv=((Ref("python"),), "-m", "torch.distributed.run", *options, *_entry(spec)),
+            env={"PYTHONUNBUFFERED": "1", **shared_env(spec)},
+            cwd=folder(spec),
+            ranks=ranks_of(spec, index),
+            output="torchelastic",
+            title="torchrun",
+        ),
+    )
+
+
+def _rendezvous(spec: ResolvedSpec) -> Argv:
+    """`--standalone` takes a free port; an explicit endpoint is never left to torchrun's defaults."""
+    port = spec.job.nodes.rendezvous.port
+    if port is None:
+        return ("--standalone",)
+    endpoint: Text = f"--rdzv-endpoint=127.0.0.1:{port}"
+    return ("--nnodes=1", "--rdzv-backend=c10d", endpoint, ("--rdzv-id=", Ref("run_id")))
+
+
+def _entry(spec: ResolvedSpec) -> Argv:
+    """What the workers run. torchrun expands macros in arguments, where a doubled `$` stands for one.
+
+    The `--` keeps a script's flags from being taken as abbreviations of torchrun's own (tried with torch 2.13).
+    """
+    job = spec.job
+    if job.command is not None:
+        return ("--no-python", "--", *(_literal(word) for word in job.command))
+    words = entry(spec)
+    if job.module is not None:
+        return ("--module", "--", *(_literal(word) for word in words[1:]))
+    return ("--", _literal(script_argument(spec)), *(_literal(word) for word in job.args))
+
+
+def _literal(word: str) -> str:
+    return word.replace("$", "$$")

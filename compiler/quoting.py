@@ -1,0 +1,47 @@
+"""Argument vectors as text. Everything that becomes shell text is quoted here and nowhere else."""
+
+from __future__ import annotations
+
+import shlex
+
+from .plan import Argv, Command, Ref, Text
+
+
+def shown(text: Text) -> str:
+    """A text as a person reads it: quoted for a shell, placeholders as `<name>`.
+
+    A user's own `<name>` comes out in quotes, so the two cannot be confused.
+    """
+    if isinstance(text, str):
+        return shlex.quote(text)
+    return "".join(f"<{part.ref}>" if isinstance(part, Ref) else _inner(part) for part in text)
+
+
+def plain(text: Text) -> str:
+    """A text without quotes, placeholders as `<name>`: for values that stand alone."""
+    if isinstance(text, str):
+        return text
+    return "".join(f"<{part.ref}>" if isinstance(part, Ref) else part for part in text)
+
+
+def shell(text: Text) -> str:
+    """A text as a word of a POSIX shell, placeholders as the variables of their name."""
+    if isinstance(text, str):
+        return shlex.quote(text)
+    return "".join(f'"${{{part.ref}}}"' if isinstance(part, Ref) else _inner(part) for part in text)
+
+
+def shown_argv(argv: Argv) -> str:
+    """A command line as a person reads it."""
+    return " ".join(shown(word) for word in argv)
+
+
+def shell_command(command: Command) -> str:
+    """A command with its variables and its folder, as a line of a POSIX shell that replaces the shell."""
+    env = [f"{name}={shell(value)}" for name, value in command.env.items()]
+    words = " ".join(["exec", *(["env", *env] if env else []), *(shell(word) for word in command.argv)])
+    return words if command.cwd is None else f"cd -- {shell(command.cwd)} && {words}"
+
+
+def _inner(part: str) -> str:
+    return shlex.quote(part) if part else ""

@@ -1,0 +1,35 @@
+"""What a target is: it says where nodes come from and how a node's command reaches them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from ...spec import Finding, ResolvedSpec
+from ..launchers import Launcher
+from ..plan import Node, Step
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target makes of a job: its nodes and the steps of every verb."""
+
+    nodes: tuple[Node, ...]
+    submit: tuple[Step, ...]
+    status: tuple[Step, ...]
+    logs: tuple[Step, ...]
+    stop: tuple[Step, ...]
+    inputs: dict[str, str]
+
+
+class Target(Protocol):
+    """Pure functions from the spec to steps. Implemented by a plain module."""
+
+    def check(self, spec: ResolvedSpec) -> Iterator[Finding]:
+        """What the target cannot honour."""
+        ...
+
+    def deploy(self, spec: ResolvedSpec, launcher: Launcher) -> Deployment:
+        """The job on this target."""
+        ...

@@ -1,0 +1,64 @@
+"""The target `local`: this machine is the one node."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...spec import Finding, Place, ResolvedSpec, finding
+from ..launchers import Launcher
+from ..launchers.base import ranks_of
+from ..plan import Command, Node, Ref, RunCommand, StartNodes, WriteFile
+from .base import Deployment
+
+
+def check(spec: ResolvedSpec) -> Iterator[Finding]:
+    """More than one node, and files that are not on this machine."""
+    job = spec.job
+    if job.nodes.count > 1:
+        yield finding(
+            "J303",
+            f"the target `local` is one machine, and `nodes` asks for {job.nodes.count}",
+            place=spec.place("nodes.count"),
+            next_step="write `nodes: 1`; `hardware.per_node` is the number of processes on it",
+        )
+    folder = Path(spec.project_dir)
+    if not (folder / job.workdir).is_dir():
+        yield _missing("workdir", f"the folder `{job.workdir}` does not exist", spec.place("workdir"), folder)
+    if job.script is not None and not (folder / job.script).is_file():
+        what = "is a folder" if (folder / job.script).is_dir() else "does not exist"
+        yield _missing("script", f"the script `{job.script}` {what}", spec.place("script"), folder)
+
+
+def _missing(field: str, cause: str, place: Place | None, folder: Path) -> Finding:
+    return finding("J302", cause, place=place, next_step=f"`{field}` is looked up from {folder}")
+
+
+def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
+    """Write the resolved document, start the node's commands, wait."""
+    commands = launcher.node_commands(spec, 0)
+    port = spec.job.nodes.rendezvous.port
+    ports = (port,) if port is not None and spec.job.processes > 1 else ()
+    return Deployment(
+        nodes=(Node(index=0, host="localhost", ranks=ranks_of(spec, 0), commands=commands),),
+        submit=(
+            WriteFile(path=(Ref("run_dir"), "/spec.json"), content=(Ref("spec"),), mode=0o600),
+            StartNodes(nodes=(0,), ports=ports),
+        ),
+        status=(_run("cat", (Ref("run_dir"), "/record.json")),),
+        logs=(_run("find", (Ref("run_dir"), "/logs"), "-name", "*.log", "-exec", "tail", "-n", "+1", "{}", "+"),),
+        stop=(_run("kill", "-TERM", (Ref("pid"),)),),
+        inputs=_inputs(spec),
+    )
+
+
+def _run(*argv: str | tuple[str | Ref, ...]) -> RunCommand:
+    return RunCommand(command=Command(argv=argv))
+
+
+def _inputs(spec: ResolvedSpec) -> dict[str, str]:
+    script = spec.job.script
+    if script is None:
+        return {}
+    return {script: f"sha256:{hashlib.sha256((Path(spec.project_dir) / script).read_bytes()).hexdigest()}"}
