@@ -1,1 +1,1 @@
-""""""
+"""The runtime: what a training process holds in its hand."""

@@ -1,0 +1,120 @@
+"""From a loss to gradients: accumulation windows, backward passes, clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any
+
+from torch import Tensor, nn
+
+from .live import LiveBatches
+from .optimizer import PreparedOptimizer
+from .precision import LossScale
+from .prepare import Prepared
+from .progress import Progress
+from .strategies.base import Strategy
+
+_NOTHING = nullcontext()
+
+
+class Gradients:
+    """The gradients of one Accelerator's models."""
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        progress: Progress,
+        scale: LossScale | None,
+        prepared: Prepared,
+        live: LiveBatches,
+    ) -> None:
+        self._strategy = strategy
+        self._progress = progress
+        self._scale = scale
+        self._prepared = prepared
+        self._live = live
+        self._single_batches = progress.steps == 1
+
+    def accumulate(self, models: tuple[nn.Module, ...]) -> AbstractContextManager[object]:
+        """One micro-step. With windows of one batch there is nothing to do in it."""
+        if self._single_batches:
+            return _NOTHING
+        return MicroStep(self, self._progress, models or tuple(self._prepared.models))
+
+    def backward(self, loss: Tensor, **options: Any) -> None:
+        divisor = self._progress.divisor
+        if divisor != 1:
+            loss = loss / divisor
+        if self._scale is not None:
+            loss = self._scale.scaled(loss)
+        self._strategy.backward(loss, **options)
+
+    def clip_norm(self, parameters: Iterable[Tensor] | Tensor, max_norm: float, norm_type: float) -> Tensor:
+        chosen = _listed(parameters)
+        if not self._progress.sync:
+            # The window is open: what is there is a part of the gradients, whose norm may be looked at only.
+            return self._strategy.clip_norm(chosen, float("inf"), norm_type)
+        self._unscale(chosen)
+        return self._strategy.clip_norm(chosen, max_norm, norm_type)
+
+    def clip_value(self, parameters: Iterable[Tensor] | Tensor, clip_value: float) -> None:
+        chosen = _listed(parameters)
+        if self._progress.sync:
+            self._unscale(chosen)
+            self._strategy.clip_value(chosen, clip_value)
+
+    def begin(self, models: tuple[nn.Module, ...]) -> ExitStack | None:
+        """Begins a micro-step; what it returns ends it, or None where nothing has to be ended."""
+        factor = self._progress.advance(self._live.innermost)
+        if factor != 1:
+            self._multiply(factor)
+        if self._progress.sync:
+            return None
+        quiet = ExitStack()
+        for model in models:
+            quiet.enter_context(self._strategy.no_sync(model))
+        return quiet
+
+    def _multiply(self, factor: float) -> None:
+        # Before the last backward pass of the window, so that what is not yet averaged over the processes is right too.
+        for model in self._prepared.models:
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
+
+    def _unscale(self, parameters: list[Tensor]) -> None:
+        if self._scale is None:
+            return
+        chosen = {id(parameter) for parameter in parameters}
+        for optimizer in self._prepared.optimizers:
+            if _owns_any(optimizer, chosen):
+                self._scale.unscale(optimizer.optimizer)
+
+
+class MicroStep:
+    """The context of one batch of an accumulation window."""
+
+    __slots__ = ("_gradients", "_models", "_progress", "_quiet")
+
+    def __init__(self, gradients: Gradients, progress: Progress, models: tuple[nn.Module, ...]) -> None:
+        self._gradients = gradients
+        self._progress = progress
+        self._models = models
+        self._quiet: ExitStack | None = None
+
+    def __enter__(self) -> None:
+        self._quiet = self._gradients.begin(self._models)
+
+    def __exit__(self, *_exception: object) -> None:
+        self._progress.leave()
+        if self._quiet is not None:
+            self._quiet.close()
+
+
+def _listed(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:
+    return [parameters] if isinstance(parameters, Tensor) else list(parameters)
+
+
+def _owns_any(optimizer: PreparedOptimizer, chosen: set[int]) -> bool:
+    return any(id(parameter) in chosen for group in optimizer.param_groups for parameter in group["params"])

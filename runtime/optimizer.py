@@ -1,0 +1,115 @@
+"""Prepared optimizers: they step when a window of batches is complete and, in fp16, when its gradients are finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.optim import Optimizer
+
+from .precision import LossScale
+from .progress import Progress
+
+
+class PreparedOptimizer(Optimizer):
+    """The user's optimizer behind a face that decides when it steps.
+
+    It is an Optimizer for everyone who asks, so that torch's schedulers can be made from it. All state is the inner
+    optimizer's; `Optimizer.__init__` is not called, for there is nothing of its own to set up.
+    """
+
+    step_was_skipped = False
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.optimizer.step(closure) if closure is not None else self.optimizer.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: FBT001, FBT002 - torch's signature
+        self.optimizer.zero_grad(set_to_none)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.optimizer.param_groups
+
+    @param_groups.setter
+    def param_groups(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, groups: list[dict[str, Any]]
+    ) -> None:
+        self.optimizer.param_groups = groups
+
+    @property
+    def state(self) -> Any:
+        return self.optimizer.state
+
+    @state.setter
+    def state(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, state: Any
+    ) -> None:
+        self.optimizer.state = state
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state_dict)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        self.optimizer.add_param_group(param_group)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "optimizer":  # an object that is being copied or unpickled and has nothing yet
+            raise AttributeError(name)
+        return getattr(self.optimizer, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __repr__(self) -> str:
+        return repr(self.optimizer)
+
+
+class WindowedOptimizer(PreparedOptimizer):
+    """Steps and clears gradients only with the batch that closes an accumulation window."""
+
+    def __init__(self, optimizer: Optimizer, progress: Progress) -> None:
+        super().__init__(optimizer)
+        self._progress = progress
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if self._progress.sync:
+            return self.optimizer.step(closure) if closure is not None else self.optimizer.step()
+        return None
+
+    def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: FBT001, FBT002 - torch's signature
+        if self._progress.sync:
+            self.optimizer.zero_grad(set_to_none)
+
+
+class ScaledOptimizer(WindowedOptimizer):
+    """Also skips the step when gradients of a scaled loss overflowed; `step_was_skipped` says so."""
+
+    def __init__(self, optimizer: Optimizer, progress: Progress, scale: LossScale) -> None:
+        super().__init__(optimizer, progress)
+        self._scale = scale
+        scale.watch(optimizer)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if self._progress.sync:
+            options = {} if closure is None else {"closure": closure}
+            self.step_was_skipped = not self._scale.step(self.optimizer, **options)
+
+
+def prepared(optimizer: Optimizer, progress: Progress, scale: LossScale | None) -> PreparedOptimizer:
+    """The face that this job needs, and no more: without windows and without a loss scale a step is only passed on."""
+    if isinstance(optimizer, PreparedOptimizer):  # prepared by another Accelerator, whose windows are not ours
+        optimizer = optimizer.optimizer
+    if scale is not None:
+        return ScaledOptimizer(optimizer, progress, scale)
+    if progress.steps > 1:
+        return WindowedOptimizer(optimizer, progress)
+    return PreparedOptimizer(optimizer)

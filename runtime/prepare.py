@@ -1,0 +1,142 @@
+"""Makes a user's objects ready for this job, each by its type."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+
+from ..spec.findings import FindingsError, finding
+from . import data
+from . import optimizer as optimizers
+from .data import LoaderParts, PreparedLoader
+from .optimizer import PreparedOptimizer
+from .places import caller_place
+from .precision import Precision
+from .progress import Progress
+from .scheduler import FreeScheduler, PreparedScheduler, hint_of_pace
+from .strategies.base import Strategy
+
+
+class Prepared:
+    """What one Accelerator has prepared so far, and how it prepares more.
+
+    An object that it prepared before is returned as it is; one that another Accelerator prepared is prepared anew.
+    """
+
+    def __init__(self, strategy: Strategy, precision: Precision, progress: Progress, parts: LoaderParts) -> None:
+        self._strategy = strategy
+        self._precision = precision
+        self._progress = progress
+        self._parts = parts
+        self._hinted = False
+        self.models: list[nn.Module] = []
+        self.optimizers: list[PreparedOptimizer] = []
+        self.schedulers: list[PreparedScheduler] = []
+        self.loaders: list[PreparedLoader] = []
+
+    def prepare(self, given: tuple[Any, ...]) -> list[Any]:
+        """The objects prepared, in the order given. Schedulers come after the optimizers that they belong to.
+
+        Raises:
+            FindingsError: J504, the type of an object is not one that can be prepared; all such objects at once.
+        """
+        kinds = [_kind(item) for item in given]
+        unknown = [item for item, kind in zip(given, kinds, strict=True) if kind is None]
+        if unknown:
+            raise FindingsError(tuple(_unknown(item) for item in unknown))
+        together = [_inner(item) for item in given if isinstance(item, Optimizer)]
+        ready: dict[int, Any] = {}
+        for wanted in (nn.Module, Optimizer, DataLoader, LRScheduler):
+            for index, (item, kind) in enumerate(zip(given, kinds, strict=True)):
+                if kind is wanted:
+                    ready[index] = self._one(item, wanted, together)
+        return [ready[index] for index in range(len(given))]
+
+    def _one(self, item: Any, kind: type, together: list[Optimizer]) -> Any:
+        if kind is nn.Module:
+            return self._model(item, together)
+        if kind is Optimizer:
+            return self._optimizer(item)
+        return self._loader(item) if kind is DataLoader else self._scheduler(item)
+
+    def _model(self, model: nn.Module, together: list[Optimizer]) -> nn.Module:
+        if _holds(self.models, model):
+            return model
+        self._precision.wrap_forward(self._strategy.unwrap(model))
+        wrapped = self._strategy.wrap(model, together)
+        self.models.append(wrapped)
+        return wrapped
+
+    def _optimizer(self, optimizer: Optimizer) -> PreparedOptimizer:
+        if isinstance(optimizer, PreparedOptimizer) and _holds(self.optimizers, optimizer):
+            return optimizer
+        ready = optimizers.prepared(optimizer, self._progress, self._precision.scale)
+        if ready.state and self._parts.world.device.type != "cpu":
+            ready.load_state_dict(ready.state_dict())  # torch moves loaded state to where the parameters are now
+        self.optimizers.append(ready)
+        return ready
+
+    def _loader(self, loader: DataLoader[Any]) -> PreparedLoader:
+        if isinstance(loader, PreparedLoader) and _holds(self.loaders, loader):
+            return loader
+        ready = data.prepared(loader, self._parts)
+        self.loaders.append(ready)
+        return ready
+
+    def _scheduler(self, scheduler: Any) -> PreparedScheduler:
+        if isinstance(scheduler, PreparedScheduler):
+            if _holds(self.schedulers, scheduler):
+                return scheduler
+            scheduler = scheduler.scheduler
+        settings, size = self._parts.settings, self._parts.world.size
+        if not settings.step_scheduler_with_optimizer:
+            ready = FreeScheduler(scheduler)
+        else:
+            stride = _STRIDES[settings.scheduler_step](size) if not settings.split_batches else 1
+            if stride > 1 and not settings.scheduler_step_explicit:
+                self._hint(size)
+            own = _inner(scheduler.optimizer)
+            bound = [item for item in self.optimizers if item.optimizer is own] or self.optimizers
+            ready = PreparedScheduler(scheduler, bound, self._progress, stride)
+        self.schedulers.append(ready)
+        return ready
+
+    def _hint(self, processes: int) -> None:
+        if self._parts.world.is_main and not self._hinted:
+            print(hint_of_pace(processes), file=sys.stderr)
+        self._hinted = True
+
+
+#: How many times a prepared scheduler moves with each optimizer step, by the job's word and the number of processes.
+_STRIDES = {"per_process": lambda processes: processes, "optimizer_step": lambda _processes: 1}
+
+
+def _kind(item: object) -> type | None:
+    if isinstance(item, LRScheduler | PreparedScheduler):
+        return LRScheduler
+    return next((kind for kind in (nn.Module, Optimizer, DataLoader) if isinstance(item, kind)), None)
+
+
+def _inner(optimizer: Any) -> Any:
+    return optimizer.optimizer if isinstance(optimizer, PreparedOptimizer) else optimizer
+
+
+def _holds(known: list[Any], item: object) -> bool:
+    return any(other is item for other in known)
+
+
+def _unknown(item: object) -> Any:
+    name = f"{type(item).__module__}.{type(item).__qualname__}".removeprefix("builtins.")
+    return finding(
+        "J504",
+        f"`prepare` was given a `{name}`, which it does not know how to prepare",
+        place=caller_place(),
+        next_step="it prepares models (torch.nn.Module), optimizers (torch.optim.Optimizer), data loaders"
+        " (torch.utils.data.DataLoader) and schedulers (torch.optim.lr_scheduler.LRScheduler);\n"
+        "use other objects as they are",
+    )

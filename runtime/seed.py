@@ -1,0 +1,27 @@
+"""Seeds."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+
+
+def set_seed(seed: int) -> None:
+    """Seeds Python, torch on every device, and NumPy where it is installed. `seed` is between 0 and 2**32 - 1."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+    try:
+        import numpy as np  # noqa: PLC0415 - only a job with a seed pays for it
+    except ImportError:  # training does not need NumPy
+        return
+    np.random.seed(seed)
+
+
+def mixed(seed: int, *numbers: int) -> int:
+    """One number below 2**63 from a seed and others, so that (7, 1) and (8, 0) do not meet as they would in a sum."""
+    state = seed
+    for number in numbers:
+        state = (state * 6364136223846793005 + number * 1442695040888963407 + 1013904223) % 2**63
+        state ^= state >> 29
+    return state

@@ -1,0 +1,143 @@
+"""What holds in this process: the job's settings, and the keywords of the code where the job is silent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..spec.findings import Finding, FindingsError, finding
+from ..spec.model import (
+    AutoHardware,
+    Bf16,
+    Cpu,
+    Fp16,
+    FullPrecision,
+    Hardware,
+    Paradigm,
+    Precision,
+    Training,
+)
+from ..spec.resolved import ResolvedSpec
+from .places import caller_place, origin_place
+
+PRECISIONS: dict[str, type[Precision]] = {"no": FullPrecision, "bf16": Bf16, "fp16": Fp16}
+
+#: Which value of the job each keyword of the code is about.
+_PATHS = {
+    "gradient_accumulation_steps": "training.gradient_accumulation",
+    "mixed_precision": "precision.kind",
+    "cpu": "hardware.kind",
+    "split_batches": "training.dataloader.split_batches",
+    "even_batches": "training.dataloader.even_batches",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Keywords:
+    """What the code said; None where it said nothing."""
+
+    gradient_accumulation_steps: int | None = None
+    mixed_precision: str | None = None
+    cpu: bool | None = None
+    split_batches: bool | None = None
+    even_batches: bool | None = None
+    step_scheduler_with_optimizer: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Every setting of the runtime, final. `paradigm` is None where no job says one; then the world decides."""
+
+    hardware: Hardware
+    precision: Precision
+    paradigm: Paradigm | None
+    gradient_accumulation: int
+    split_batches: bool
+    even_batches: bool
+    scheduler_step: Literal["per_process", "optimizer_step"]
+    scheduler_step_explicit: bool
+    step_scheduler_with_optimizer: bool
+    seed: int | None
+
+
+def settle(spec: ResolvedSpec | None, said: Keywords) -> Settings:
+    """The settings of this process.
+
+    Raises:
+        FindingsError: J503, a keyword contradicts a value that the job set explicitly; J507, a keyword has a value
+            that it cannot have. All of them at once.
+    """
+    table = _Table(spec)
+    job = None if spec is None else spec.job
+    training = Training() if job is None else job.training
+    hardware: Hardware = AutoHardware() if job is None else job.hardware
+    precision: Precision = FullPrecision() if job is None else job.precision
+    steps = table.settle(
+        "gradient_accumulation_steps", said.gradient_accumulation_steps, training.gradient_accumulation
+    )
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        table.refuse("gradient_accumulation_steps", f"`{steps!r}` is not a whole number of batches", "use 1 or more")
+    kind = kind_of(precision)
+    wanted = table.settle("mixed_precision", said.mixed_precision, kind)
+    if wanted not in PRECISIONS:
+        table.refuse("mixed_precision", f"`{wanted}` is not a precision", f"use one of {', '.join(PRECISIONS)}")
+    elif wanted != kind:
+        precision = PRECISIONS[wanted]()
+    # `cpu=False` does not ask for an accelerator, it leaves the choice; `auto` leaves it too.
+    if said.cpu and isinstance(hardware, AutoHardware):
+        hardware = Cpu()
+    elif said.cpu:
+        table.settle("cpu", "cpu", kind_of(hardware), shown="True")
+    loader = training.dataloader
+    settings = Settings(
+        hardware=hardware,
+        precision=precision,
+        paradigm=None if job is None else job.paradigm,
+        gradient_accumulation=steps,
+        split_batches=table.settle("split_batches", said.split_batches, loader.split_batches),
+        even_batches=table.settle("even_batches", said.even_batches, loader.even_batches),
+        scheduler_step=training.scheduler.step,
+        scheduler_step_explicit=spec is not None and spec.origin("training.scheduler.step").explicit,
+        step_scheduler_with_optimizer=said.step_scheduler_with_optimizer,
+        seed=training.seed,
+    )
+    if table.findings:
+        raise FindingsError(tuple(table.findings))
+    return settings
+
+
+def kind_of(block: object) -> str:
+    """The word that the document uses for a block of several kinds: `bf16`, `gpu`, `ddp`."""
+    return type(block).__struct_config__.tag  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _Table:
+    """Compares what the code said with what the job says, and collects the contradictions."""
+
+    def __init__(self, spec: ResolvedSpec | None) -> None:
+        self._spec = spec
+        self.findings: list[Finding] = []
+
+    def settle(self, keyword: str, said: Any, job: Any, shown: str | None = None) -> Any:
+        if said is None or said == job:
+            return job
+        path = _PATHS[keyword]
+        if self._spec is None or not self._spec.origin(path).explicit:
+            return said
+        self.findings.append(
+            finding(
+                "J503",
+                f"`{keyword}={shown or repr(said)}` in code contradicts `{path}: {_written(job)}` of the job",
+                place=caller_place(keyword),
+                related=(("the job says", origin_place(self._spec.origin(path))),),
+                next_step="remove the keyword, or the setting from the job; say it in one place",
+            )
+        )
+        return job
+
+    def refuse(self, keyword: str, cause: str, next_step: str) -> None:
+        self.findings.append(finding("J507", f"{keyword}: {cause}", place=caller_place(keyword), next_step=next_step))
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

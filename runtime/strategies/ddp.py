@@ -1,0 +1,53 @@
+"""DistributedDataParallel: every process holds the whole model and gradients are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from ...spec.model import Ddp
+from ..world import World
+from .base import Strategy
+from .single import Single
+
+
+@dataclass(frozen=True, slots=True)
+class DataParallel(Single):
+    """The strategy `ddp` above one process. Averaged gradients are the same everywhere, so clipping is local."""
+
+    options: Ddp
+
+    def wrap(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:
+        if isinstance(model, DistributedDataParallel):
+            return model
+        model = Single.wrap(self, model, optimizers)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            return model
+        return DistributedDataParallel(
+            model,
+            device_ids=[self.device.index] if self.device.type == "cuda" else None,
+            find_unused_parameters=self.options.find_unused_parameters,
+            static_graph=self.options.static_graph,
+            gradient_as_bucket_view=self.options.gradient_as_bucket_view,
+            bucket_cap_mb=self.options.bucket_size_mb,
+        )
+
+    def unwrap(self, model: nn.Module) -> nn.Module:
+        return model.module if isinstance(model, DistributedDataParallel) else model
+
+    def no_sync(self, model: nn.Module) -> AbstractContextManager[object]:
+        return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+
+    def whole_state(self, model: nn.Module) -> dict[str, Any]:
+        return self.unwrap(model).state_dict()
+
+
+def build(kind: Ddp, world: World) -> Strategy:
+    """The strategy `ddp`; alone it is the strategy of one process."""
+    return DataParallel(world.device, kind) if world.size > 1 else Single(world.device)

@@ -1,0 +1,57 @@
+"""One process: the model is on its device and nothing else happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.optim import Optimizer
+
+from ...spec.findings import FindingsError, finding
+from ...spec.model import NoParadigm
+from ..world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """The strategy of a process alone."""
+
+    device: torch.device
+
+    def wrap(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:  # noqa: ARG002 - the protocol's
+        return model.to(self.device)
+
+    def unwrap(self, model: nn.Module) -> nn.Module:
+        return model
+
+    def backward(self, loss: Tensor, **options: Any) -> None:
+        loss.backward(**options)
+
+    def no_sync(self, model: nn.Module) -> AbstractContextManager[object]:  # noqa: ARG002 - the protocol's
+        return nullcontext()
+
+    def clip_norm(self, parameters: Iterable[Tensor], max_norm: float, norm_type: float) -> Tensor:
+        return clip_grad_norm_(parameters, max_norm, norm_type)
+
+    def clip_value(self, parameters: Iterable[Tensor], clip_value: float) -> None:
+        clip_grad_value_(parameters, clip_value)
+
+    def whole_state(self, model: nn.Module) -> dict[str, Any]:
+        return model.state_dict()
+
+
+def build(_kind: NoParadigm, world: World) -> Single:
+    """The strategy `none`.
+
+    Raises:
+        FindingsError: J304, there are several processes, which would each train a model of their own.
+    """
+    if world.size > 1:
+        cause = f"paradigm `none` in a world of {world.size} processes would train {world.size} separate models"
+        raise FindingsError((finding("J304", cause, next_step="use `paradigm=ddp`, or one process"),))
+    return Single(world.device)

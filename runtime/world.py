@@ -1,0 +1,272 @@
+"""The world of a process: who it is among how many, on which device, and how they talk.
+
+This module is the only reader of the environment, and it writes nothing there.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import binascii
+import os
+import socket
+import sys
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed as dist
+
+from ..spec.findings import Finding, FindingsError, Place, finding
+from ..spec.model import AutoHardware, Cpu, Gpu, Hardware
+from ..spec.resolved import ResolvedSpec, decode_document
+from .places import origin_place
+
+_NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_COUNTS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rendezvous:
+    """Where the processes meet. `attempt` counts restarts by the agent that started them."""
+
+    host: str
+    port: int
+    agent_hosts: bool
+    attempt: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """Who this process is. Ranks count from 0; `backend` and `rendezvous` are None in a world of one."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    device: torch.device
+    backend: str | None = None
+    rendezvous: Rendezvous | None = None
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def is_local_main(self) -> bool:
+        return self.local_rank == 0
+
+    @property
+    def is_last(self) -> bool:
+        return self.rank == self.size - 1
+
+    @property
+    def small_talk(self) -> torch.device:
+        """The device of the few bytes that processes agree with: the CPU wherever the group can."""
+        can = self.backend is None or "gloo" in self.backend or "mpi" in self.backend
+        return torch.device("cpu") if can else self.device
+
+
+class Group:
+    """The process group of a world, opened by us or found open, or none in a world of one."""
+
+    def __init__(self, group: Any, store: Any) -> None:
+        self._group = group
+        # Held to the end of the process: peers may still be reading from the store that this process hosts.
+        self._store = store
+        if group is not None:
+            atexit.register(self._leave)
+
+    def close(self) -> None:
+        """Destroys the group if we opened it and it is still the default one; waits for nobody."""
+        group, self._group = self._group, None
+        if group is not None and dist.is_initialized() and group is dist.group.WORLD:
+            dist.destroy_process_group()
+
+    def _leave(self) -> None:
+        # After an exception the peers may be gone, and taking leave of them could block; the process just ends.
+        if getattr(sys, "last_value", None) is None:
+            self.close()
+
+
+def read_spec(env: Mapping[str, str]) -> ResolvedSpec | None:
+    """The resolved spec behind `JOBC_SPEC`, or None where the process was not started by a job.
+
+    Raises:
+        FindingsError: J502, the document cannot be read.
+    """
+    where = env.get("JOBC_SPEC")
+    if not where:
+        return None
+    if where.startswith("z:"):
+        source = "the value of JOBC_SPEC"
+        try:
+            raw = zlib.decompress(base64.urlsafe_b64decode(where[2:]))
+        except (binascii.Error, ValueError, zlib.error) as error:
+            raise FindingsError((_unreadable(source, str(error)),)) from error
+        return decode_document(raw, source)
+    try:
+        raw = Path(where).read_bytes()
+    except OSError as error:
+        raise FindingsError((_unreadable(where, error.strerror or str(error)),)) from error
+    return decode_document(raw, where)
+
+
+def join(env: Mapping[str, str], hardware: Hardware, spec: ResolvedSpec | None) -> tuple[World, Group]:
+    """Finds this process's world and opens the process group, unless the process is alone or a group is open already.
+
+    Raises:
+        FindingsError: J501, the world is incomplete or is not the one that the job says; J505, the device is not there.
+    """
+    if dist.is_available() and dist.is_initialized():
+        world = _opened_elsewhere(env, hardware)
+        _check_size(world, spec)
+        return world, Group(None, None)
+    world = read_world(env, hardware)
+    _check_size(world, spec)
+    if world.device.type == "cuda":
+        torch.cuda.set_device(world.device)
+    if world.rendezvous is None:
+        return world, Group(None, None)
+    store = _open_group(world, world.rendezvous)
+    group = Group(dist.group.WORLD, store)
+    _check_size(replace(world, size=dist.get_world_size()), spec)
+    return world, group
+
+
+def environment() -> Mapping[str, str]:
+    """The environment of this process."""
+    return os.environ
+
+
+def read_world(env: Mapping[str, str], hardware: Hardware) -> World:
+    """The world that the launcher's variables describe; a world of one where there are none.
+
+    Raises:
+        FindingsError: J501, variables are missing or make no sense; J505, the device is not there.
+    """
+    present = [name for name in ("RANK", "WORLD_SIZE") if env.get(name)]
+    if not present or (present == ["WORLD_SIZE"] and env["WORLD_SIZE"] == "1"):
+        return World(rank=0, size=1, local_rank=0, local_size=1, device=_device(hardware, 0))
+    numbers = _numbers(env)
+    rank, size, local_rank, local_size, port = (numbers[name] for name in _COUNTS)
+    if not (rank < size and local_rank < local_size <= size):
+        said = f"RANK={rank} WORLD_SIZE={size} LOCAL_RANK={local_rank} LOCAL_WORLD_SIZE={local_size}"
+        raise FindingsError((_bad_world(f"the process is told a place outside its world: {said}"),))
+    device = _device(hardware, local_rank)
+    if size == 1:
+        return World(rank=0, size=1, local_rank=0, local_size=1, device=device)
+    return World(
+        rank=rank,
+        size=size,
+        local_rank=local_rank,
+        local_size=local_size,
+        device=device,
+        backend="cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        rendezvous=Rendezvous(
+            host=env["MASTER_ADDR"],
+            port=port,
+            agent_hosts=env.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+            attempt=env.get("TORCHELASTIC_RESTART_COUNT", "0"),
+        ),
+    )
+
+
+def _numbers(env: Mapping[str, str]) -> dict[str, int]:
+    missing = [name for name in _NEEDED if not env.get(name)]
+    if missing:
+        raise FindingsError((_bad_world(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"),))
+    wrong = [f"{name}={env[name]}" for name in _COUNTS if not (env[name].isascii() and env[name].isdigit())]
+    if wrong:
+        raise FindingsError((_bad_world(f"{' and '.join(wrong)} is no count"),))
+    return {name: int(env[name]) for name in _COUNTS}
+
+
+def _opened_elsewhere(env: Mapping[str, str], hardware: Hardware) -> World:
+    """The world of a process group that the user's code opened."""
+    rank, size = dist.get_rank(), dist.get_world_size()
+    backend = str(dist.get_backend_config())
+    if env.get("LOCAL_RANK", "").isdigit() and env.get("LOCAL_WORLD_SIZE", "").isdigit():
+        local_rank, local_size = int(env["LOCAL_RANK"]), int(env["LOCAL_WORLD_SIZE"])
+    else:
+        hosts: list[Any] = [None] * size
+        dist.all_gather_object(hosts, socket.gethostname())
+        local_rank, local_size = hosts[:rank].count(hosts[rank]), hosts.count(hosts[rank])
+    device = _device(hardware, local_rank)
+    return World(rank=rank, size=size, local_rank=local_rank, local_size=local_size, device=device, backend=backend)
+
+
+def _open_group(world: World, meet: Rendezvous) -> Any:
+    """Opens the default process group and returns the store that it met through.
+
+    Every attempt of the agent, and every group that a process opens after another, has keys of its own in the store:
+    keys of an earlier one would send gloo to addresses where nobody listens any more.
+    """
+    hosting = world.rank == 0 and not meet.agent_hosts
+    store = dist.TCPStore(meet.host, meet.port, is_master=hosting, wait_for_workers=False, multi_tenant=True)  # pyright: ignore[reportPrivateImportUsage]
+    attempt = f"jobc/attempt_{meet.attempt}"
+    opened = store.add(f"{attempt}/opened_by_{world.rank}", 1)
+    dist.init_process_group(
+        world.backend,
+        store=dist.PrefixStore(f"{attempt}/group_{opened}", store),  # pyright: ignore[reportPrivateImportUsage]
+        rank=world.rank,
+        world_size=world.size,
+        device_id=world.device if world.device.type == "cuda" else None,
+    )
+    return store
+
+
+def _auto_device(local_rank: int) -> torch.device:
+    return _cuda_device(local_rank) if torch.cuda.is_available() else _cpu_device(local_rank)
+
+
+def _cpu_device(_local_rank: int) -> torch.device:
+    return torch.device("cpu")
+
+
+def _cuda_device(local_rank: int) -> torch.device:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if local_rank >= count:
+        found = "no GPU that torch can use" if count == 0 else f"only {count} GPU{'s' if count > 1 else ''}"
+        cause = f"process {local_rank} of this machine needs GPU {local_rank}, and there is {found}"
+        hint = "set `hardware.per_node` to what the machine has, or train with `hardware=cpu`"
+        raise FindingsError((finding("J505", cause, next_step=hint),))
+    return torch.device("cuda", local_rank)
+
+
+_DEVICES: dict[type, Callable[[int], torch.device]] = {AutoHardware: _auto_device, Cpu: _cpu_device, Gpu: _cuda_device}
+
+
+def _device(hardware: Hardware, local_rank: int) -> torch.device:
+    return _DEVICES[type(hardware)](local_rank)
+
+
+def _check_size(world: World, spec: ResolvedSpec | None) -> None:
+    if spec is None or (spec.job.processes, spec.job.processes_per_node) == (world.size, world.local_size):
+        return
+    job = spec.job
+    wanted = f"{job.processes} ({job.nodes.count} x {job.processes_per_node})"
+    found = f"{world.size}, {world.local_size} of them on its machine"
+    cause = f"the job has {wanted} processes, but this process is in a world of {found}"
+    origins = {path: spec.origin(path) for path in ("nodes.count", "hardware.per_node")}
+    related = tuple(
+        (f"`{path}` comes from", origin_place(origin)) for path, origin in origins.items() if origin.explicit
+    )
+    raise FindingsError((_bad_world(cause, related),))
+
+
+def _bad_world(cause: str, related: tuple[tuple[str, Place], ...] = ()) -> Finding:
+    hint = "start the script with `jobc run`, with torchrun, or with plain `python` and none of their variables set"
+    return finding("J501", cause, related=related, next_step=hint)
+
+
+def _unreadable(source: str, why: str) -> Finding:
+    return finding(
+        "J502",
+        f"the resolved document of this run cannot be read: {why}",
+        place=Place(source=source),
+        next_step="start the job with `jobc run`, or unset JOBC_SPEC",
+    )
