@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from .procfs import Stat, stat_of, table, variable
+from .procfs import Stat, children, stat_of, table, variable
 
 
 class Family:
@@ -83,6 +83,16 @@ class Family:
             self.send(signal.SIGKILL)
             if not self._left(1.0):
                 return
+
+    def bury(self) -> None:
+        """Wait for orphans that came to this process and have ended, so that they do not pile up."""
+        me = self._me
+        if me is None:
+            return
+        for pid in children(me.pid):
+            stat = stat_of(pid)
+            if stat is not None and stat.state == "Z" and stat.session != me.session and self._is_ours(stat):
+                self._bury(stat)
 
     def _left(self, seconds: float) -> bool:
         """Whether members still run when the seconds are over, or none does before."""

@@ -5,11 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_FROM_KERNEL = 0x80  # SI_KERNEL: nobody called kill; for an interrupt that means the keyboard
+_LONG = 3600.0  # seconds; a wait without end, in pieces
+
+
+class Interrupt(NamedTuple):
+    """A signal that came. `typed` says whether a terminal sent it to our whole group, None if unknown."""
+
+    number: int
+    typed: bool | None
 
 
 class Interrupts:
@@ -20,7 +31,7 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self.received: list[int] = []
+        self.received: list[Interrupt] = []
         self._taken = 0
         self._before: dict[int, Any] = {}
         self.wake, self._write = -1, -1
@@ -32,9 +43,7 @@ class Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in HANDLED:
                 before = signal.getsignal(number)
-                if (
-                    before is not None and before is not signal.SIG_IGN
-                ):  # None: installed by C code, not ours to move
+                if before is not None and before is not signal.SIG_IGN:  # None: installed by C code, not ours to move
                     self._before[number] = before
                     signal.signal(number, self._note)
         return self
@@ -46,11 +55,29 @@ class Interrupts:
         os.close(self._write)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.received.append(number)
+        self.received.append(Interrupt(number, None))
         with suppress(BlockingIOError):  # the pipe is full of wake-ups already
             os.write(self._write, b"!")
 
-    def fresh(self) -> list[int]:
+    @contextmanager
+    def with_senders(self) -> Generator[bool]:
+        """Within this context `wait` learns who sent a signal; yields whether that works here."""
+        if not self._before or not hasattr(signal, "sigtimedwait"):
+            yield False
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {*self._before, signal.SIGCHLD})
+        try:
+            yield True
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def wait(self, timeout: float | None) -> None:
+        """Wait for a signal or for the end of a child, at most `timeout` seconds."""
+        found = signal.sigtimedwait({*self._before, signal.SIGCHLD}, _LONG if timeout is None else timeout)
+        if found is not None and found.si_signo in self._before:
+            self.received.append(Interrupt(found.si_signo, found.si_code == _FROM_KERNEL))
+
+    def fresh(self) -> list[Interrupt]:
         """The signals that came since this was last asked."""
         with suppress(BlockingIOError):  # no wake-up is waiting
             os.read(self.wake, 4096)
@@ -64,8 +91,8 @@ class Interrupts:
         return len(self.received) > self._taken
 
 
-def terminal_sent_it() -> bool:
-    """Whether a Ctrl-C of now reached every process of our group: we are in the foreground of a terminal."""
+def in_foreground() -> bool:
+    """Whether we are in the foreground of a terminal, so that its Ctrl-C reaches our whole group."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:  # no controlling terminal

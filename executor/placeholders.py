@@ -80,10 +80,7 @@ def commands(plan: LaunchPlan, step: Step) -> tuple[Command, ...]:
 def asks_for(plan: LaunchPlan, steps: tuple[Step, ...], name: Name) -> bool:
     """Whether a command of the steps has a certain placeholder in its arguments or environment."""
     texts = [
-        text
-        for step in steps
-        for command in commands(plan, step)
-        for text in (*command.argv, *command.env.values())
+        text for step in steps for command in commands(plan, step) for text in (*command.argv, *command.env.values())
     ]
     return any(Ref(name) in text for text in texts if not isinstance(text, str))
 

@@ -21,7 +21,7 @@ from .record import unwritable
 from .screen import Source
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Started:
     """A command that runs: its process, the files its output goes to, and what it is called."""
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,9 +52,7 @@ def table() -> dict[int, Stat]:
 def children(pid: int) -> list[int]:
     """The processes that the main thread of a process started and has not yet waited for."""
     try:
-        return [
-            int(word) for word in (_PROC / str(pid) / "task" / str(pid) / "children").read_bytes().split()
-        ]
+        return [int(word) for word in (_PROC / str(pid) / "task" / str(pid) / "children").read_bytes().split()]
     except OSError:  # it ended, or the kernel does not say
         return []
 
@@ -85,14 +83,15 @@ def listener(port: int) -> int | None:
     wanted = _listening_inodes(port)
     if not wanted:
         return None
-    for pid in table():
-        try:
-            links = [str(entry.readlink()) for entry in (_PROC / str(pid) / "fd").iterdir()]
-        except OSError:  # another user's process, or one that ended meanwhile
-            continue
-        if wanted.intersection(links):
-            return pid
-    return None
+    return next((pid for pid in table() if wanted.intersection(_open_files(pid))), None)
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    """What the descriptors of a process refer to, as far as this user may see."""
+    with suppress(OSError):  # another user's process, or one that ended meanwhile
+        for entry in (_PROC / str(pid) / "fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                yield str(entry.readlink())
 
 
 def _listening_inodes(port: int) -> set[str]:

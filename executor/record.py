@@ -78,9 +78,7 @@ def unwritable(path: Path, error: OSError) -> FindingsError:
     return FindingsError((found,))
 
 
-def begin(
-    plan: LaunchPlan, run_dir: Path, *, python: str, project_dir: Path, argv: tuple[str, ...]
-) -> Record:
+def begin(plan: LaunchPlan, run_dir: Path, *, python: str, project_dir: Path, argv: tuple[str, ...]) -> Record:
     """The record of a run that starts now, executed by this process."""
     mine = stat_of(os.getpid())
     return Record(

@@ -39,9 +39,7 @@ def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
         check(plan, plan.submit, imagined, settings.env, secrets=plan.secrets)
         run_dir = records.new_run_dir(runs, plan.name)
         values = Values(plan, run_dir, project_dir, settings.python, os.getpid())
-        record = records.begin(
-            plan, run_dir, python=settings.python, project_dir=project_dir, argv=settings.argv
-        )
+        record = records.begin(plan, run_dir, python=settings.python, project_dir=project_dir, argv=settings.argv)
         try:
             write_atomically(run_dir / "plan.json", encode(plan), 0o600)
             records.save(record, run_dir)
@@ -120,7 +118,7 @@ class _Performance:
         """Carry out steps one after the other, up to the first that fails or is stopped."""
         for step in steps:
             if self.interrupts.pending:
-                return Ended(stopped=self.interrupts.fresh()[0])
+                return Ended(stopped=self.interrupts.fresh()[0].number)
             if isinstance(step, WriteFile):
                 self._write(step)
                 continue
@@ -139,9 +137,7 @@ class _Performance:
             raise records.unwritable(path, error) from error
 
     def _together(self, wanted: Sequence[Command]) -> Ended:
-        supervisor = Supervisor(
-            self.run_dir, self.family, self.screen, self.interrupts, grace=self.settings.grace
-        )
+        supervisor = Supervisor(self.run_dir, self.family, self.screen, self.interrupts, grace=self.settings.grace)
         started: list[Started] = []
         try:
             for index, command in enumerate(wanted):
@@ -189,7 +185,5 @@ def _summary(failure: Failure, run_dir: Path, screen: Screen) -> str:
     )
     if not shown:
         lines += [f"  | {line}" for line in failure.lines]
-    lines.append(
-        f"  logs in {run_dir / 'logs'}" if any((run_dir / "logs").iterdir()) else f"  run in {run_dir}"
-    )
+    lines.append(f"  logs in {run_dir / 'logs'}" if any((run_dir / "logs").iterdir()) else f"  run in {run_dir}")
     return "\n".join(lines) + "\n"

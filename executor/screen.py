@@ -73,9 +73,7 @@ class Sink:
                     self._gone = True
                     return
                 continue
-            with suppress(
-                BlockingIOError
-            ):  # somebody made the stream non-blocking, and others write to it too
+            with suppress(BlockingIOError):  # somebody made the stream non-blocking, and others write to it too
                 view = view[os.write(fd, view[: select.PIPE_BUF]) :]
 
 
@@ -108,9 +106,7 @@ class Screen:
         sink = self._sinks[source.stream]
         if not sink.terminal or self._open is not None:
             return
-        if self._live == (source, text) or (
-            not text.strip() and (self._live is None or self._live[0] != source)
-        ):
+        if self._live == (source, text) or (not text.strip() and (self._live is None or self._live[0] != source)):
             return
         self._hide()
         if text.strip():
@@ -129,9 +125,7 @@ class Screen:
     def ends_with(self, source: Source, line: str) -> bool:
         """Whether a line of a source is among the last few shown."""
         wanted = line.strip()
-        return any(
-            item == source and seen.decode(errors="replace").strip() == wanted for item, seen in self._recent
-        )
+        return any(item == source and seen.decode(errors="replace").strip() == wanted for item, seen in self._recent)
 
     def _hide(self) -> None:
         if self._live is not None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from .family import Family
 from .files import last_lines
 from .follow import Follower
-from .interrupts import Interrupts, terminal_sent_it
+from .interrupts import Interrupt, Interrupts, in_foreground
 from .model import Failure, failure_of
 from .processes import Started
 from .procfs import exit_descriptor
@@ -24,6 +25,7 @@ from .screen import Screen, Source
 from .torchelastic import Deaths, first_failure, read_report, worker_logs
 
 _TICK = 0.05  # seconds between two looks at growing files
+_BURY = 200  # turns between two looks for orphans that ended
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,7 @@ class Ended:
 class Supervisor:
     """Waits for the commands of one step."""
 
-    def __init__(
-        self, run_dir: Path, family: Family, screen: Screen, interrupts: Interrupts, *, grace: float
-    ) -> None:
+    def __init__(self, run_dir: Path, family: Family, screen: Screen, interrupts: Interrupts, *, grace: float) -> None:
         self._logs = run_dir / "logs"
         self._family = family
         self._screen = screen
@@ -49,6 +49,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._selector.register(interrupts.wake, selectors.EVENT_READ)
         self._running: list[Started] = []
+        self._exits: list[Started] = []
         self._deaths: dict[int, Deaths] = {}
         self._agents: list[tuple[int, ...]] = []
         self._files: dict[Source, Path] = {}
@@ -63,13 +64,10 @@ class Supervisor:
         for item in started:
             self._watch(item)
         try:
-            while True:
-                self._reap()
-                if not self._running:
-                    break
-                self._react()
-                self._look_for_files()
-                self._sleep(0.0 if self._follower.pump() else self._timeout())
+            if all(item.inherits for item in started):
+                self._accompany()
+            else:
+                self._follow_all()
         finally:
             self._family.end(min(self._grace, 5.0))
             self._sleep(0.0)
@@ -79,6 +77,28 @@ class Supervisor:
         self._look_for_files()
         self._follower.finish()
         return self._ended()
+
+    def _accompany(self) -> None:
+        """Wait beside commands that share our terminal: nothing to show, but it matters who interrupts."""
+        with self._interrupts.with_senders() as senders:
+            while self._reap():
+                self._react()
+                self._family.bury()
+                if senders:
+                    self._interrupts.wait(self._timeout())
+                else:
+                    self._sleep(self._timeout())
+
+    def _follow_all(self) -> None:
+        """Wait for commands and show what they write meanwhile."""
+        for turn in count():
+            if not self._reap():
+                return
+            self._react()
+            self._look_for_files()
+            if turn % _BURY == 0:
+                self._family.bury()
+            self._sleep(0.0 if self._follower.pump() else self._timeout())
 
     def abandon(self, started: Sequence[Started]) -> None:
         """End commands whose companions could not be started."""
@@ -102,8 +122,10 @@ class Supervisor:
         else:
             self._selector.register(descriptor, selectors.EVENT_READ, item)
 
-    def _reap(self) -> None:
-        for item in list(self._running):
+    def _reap(self) -> bool:
+        """Note which commands have ended, and which failed first; whether any still runs."""
+        in_order = [item for item in self._exits if item in self._running]
+        for item in [*in_order, *(each for each in self._running if each not in in_order)]:
             code = item.process.poll()
             if code is None:
                 continue
@@ -112,20 +134,22 @@ class Supervisor:
                 self._first = (item, code)
                 if self._running and self._stopped is None:
                     self._ask(signal.SIGTERM, self._running)
+        return bool(self._running)
 
     def _react(self) -> None:
-        for number in self._interrupts.fresh():
-            self._interrupted(number)
+        for item in self._interrupts.fresh():
+            self._interrupted(item)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self._family.send(signal.SIGKILL)
             self._deadline = time.monotonic() + 1.0
 
-    def _interrupted(self, number: int) -> None:
+    def _interrupted(self, item: Interrupt) -> None:
+        number = item.number
         if self._stopped is not None or self._first is not None:
             self._deadline = time.monotonic()  # it is ending already; a further signal means at once
             return
-        own = [item for item in self._running if not item.inherits]
-        typed = number == signal.SIGINT and terminal_sent_it()
+        own = [each for each in self._running if not each.inherits]
+        typed = number == signal.SIGINT and (in_foreground() if item.typed is None else item.typed)
         if not own and number == signal.SIGINT:
             # What an interrupt means is the command's own affair: a debugger goes on.
             self._each(number, () if typed else self._running)
@@ -159,6 +183,7 @@ class Supervisor:
             if isinstance(key.data, Deaths):
                 key.data.ended(key.fd)
             elif isinstance(key.data, Started):
+                self._exits.append(key.data)
                 self._selector.unregister(key.fd)
                 os.close(key.fd)
 
@@ -173,14 +198,13 @@ class Supervisor:
         if self._first is None:
             return Ended()
         item, code = self._first
-        if item.inherits and signal.SIGINT in self._interrupts.received and code in {-signal.SIGINT, 130}:
+        interrupted = any(each.number == signal.SIGINT for each in self._interrupts.received)
+        if item.inherits and interrupted and code in {-signal.SIGINT, 130}:
             return Ended(stopped=signal.SIGINT)
         if item.agent_log is None:
             rank = item.rank
             return Ended(failure=failure_of(code, rank=rank, lines=self._last_lines(rank)))
-        found = first_failure(
-            read_report(item.agent_log), self._deaths[item.process.pid].order, item.command.ranks
-        )
+        found = first_failure(read_report(item.agent_log), self._deaths[item.process.pid].order, item.command.ranks)
         if found is None:
             return Ended(failure=failure_of(code, rank=None, lines=last_lines(item.agent_log)))
         return Ended(failure=msgspec.structs.replace(found, lines=self._last_lines(found.rank)))

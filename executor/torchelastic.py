@@ -59,9 +59,7 @@ def _entries(text: bytes) -> Iterator[Reported]:
         yield Reported(local_rank, exitcode, pid)
 
 
-def first_failure(
-    reported: tuple[Reported, ...], deaths: list[int], ranks: tuple[int, ...]
-) -> Failure | None:
+def first_failure(reported: tuple[Reported, ...], deaths: list[int], ranks: tuple[int, ...]) -> Failure | None:
     """The failure that came first: in the order in which workers ended, else as the report says."""
     if not reported:
         return None

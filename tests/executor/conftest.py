@@ -1,9 +1,13 @@
 """Plans built by hand, and real processes that execute them."""
 
+import fcntl
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from dataclasses import dataclass
 from io import BytesIO
@@ -66,6 +70,10 @@ class House:
         self.project = folder / "project"
         self.project.mkdir()
         self.driven = []
+
+    @staticmethod
+    def wait_for(condition):
+        wait_for(condition)
 
     def script(self, text, name="train.py"):
         path = self.project / name
@@ -131,9 +139,7 @@ class House:
         out, err = (self.folder / f"{name}_{len(self.driven)}" for name in ("out", "err"))
         argv = self.driver(plan, grace=grace, runs=runs)
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            process = subprocess.Popen(
-                argv, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
-            )
+            process = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
         found = Driven(process, out, err, runs or self.runs)
         self.driven.append(found)
         return found
@@ -159,6 +165,62 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+class Terminal:
+    """A terminal with a process in its foreground."""
+
+    def __init__(self):
+        self.shown = b""
+        self._pid = self._fd = None
+
+    def start(self, argv):
+        self._pid, self._fd = pty.fork()
+        if self._pid == 0:
+            os.execv(argv[0], argv)
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+
+    def until(self, text, times=1):
+        """Read until the terminal shows a text, so many times."""
+        while self.shown.count(text) < times:
+            assert self._read(), f"the terminal ended with {self.shown!r}"
+
+    def type(self, data):
+        os.write(self._fd, data)
+
+    def signal(self, number):
+        """Send a signal to the process alone, as kill does."""
+        os.kill(self._pid, number)
+
+    def end(self):
+        """Read to the end; the exit code, negative for a signal."""
+        while self._read():
+            pass
+        _, status = os.waitpid(self._pid, 0)
+        self._pid = None
+        return os.waitstatus_to_exitcode(status)
+
+    def close(self):
+        if self._fd is not None:
+            os.close(self._fd)
+        if self._pid is not None:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+
+    def _read(self):
+        try:
+            data = os.read(self._fd, 65536)
+        except OSError:  # EIO: everybody has left the terminal
+            return False
+        self.shown += data
+        return bool(data)
+
+
+@pytest.fixture
+def terminal():
+    made = Terminal()
+    yield made
+    made.close()
 
 
 @pytest.fixture
