@@ -89,9 +89,9 @@ def begin(plan: LaunchPlan, run_dir: Path, *, python: str, project_dir: Path, ar
         started=_now(),
         pid=os.getpid(),
         pid_start=mine.start if mine else None,
-        python=python,
-        project_dir=str(project_dir),
-        argv=argv,
+        python=_text(python),
+        project_dir=_text(str(project_dir)),
+        argv=tuple(_text(word) for word in argv),
     )
 
 
@@ -142,6 +142,11 @@ def alive(record: Record) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _text(word: str) -> str:
+    """A word of the command line or a path as JSON can hold it: bytes that are no UTF-8 become escapes."""
+    return word.encode(errors="backslashreplace").decode()
 
 
 def _now() -> str:

@@ -181,3 +181,13 @@ def test_plan_survives_its_saved_form(house):
     plan = house.plan(house.python("print('x')"))
     again = msgspec.json.decode(encode(plan), type=LaunchPlan)
     assert jobc.executor.execute(again, house.settings(BytesIO(), BytesIO())).exit_code == 0
+
+
+def test_run_in_a_folder_that_is_no_utf8(house):
+    """A path may hold any bytes; the run works in it, and the record shows them escaped."""
+    house.project = house.folder / os.fsdecode(b"caf\xe9")
+    house.project.mkdir()
+    plan = house.plan(Command(argv=("sh", "-c", "pwd; echo $JOBC_SPEC"), ranks=(0,), output="capture"))
+    outcome, out, _ = house.run(plan, runs=house.project / "runs")
+    assert out.startswith(b"[0] " + os.fsencode(house.project) + b"\n")
+    assert jobc.executor.load(outcome.run_dir).project_dir.endswith("caf\\udce9")
