@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..compiler import LaunchPlan, compile_plan
+from ..compiler.compile import compile_plan
+from ..compiler.plan import LaunchPlan
 from ..spec import ResolvedSpec
 from ..spec.machine import count_gpus
 from ..spec.resolve import resolve

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..spec.findings import Finding
-from ..spec.model import FrozenDict
+from ..spec.model import FrozenDict, freeze
 
 FORMAT = 1
 
@@ -110,7 +110,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in ("spec", "origins", "inputs"):
-            msgspec.structs.force_setattr(self, name, FrozenDict(getattr(self, name)))
+            msgspec.structs.force_setattr(self, name, freeze(getattr(self, name)))
         msgspec.structs.force_setattr(self, "digest", digest(self))
 
     @property

@@ -13,8 +13,8 @@ def shown(text: Text) -> str:
     A user's own `<name>` comes out in quotes, so the two cannot be confused.
     """
     if isinstance(text, str):
-        return shlex.quote(text)
-    return "".join(f"<{part.ref}>" if isinstance(part, Ref) else _inner(part) for part in text)
+        return _visible(text)
+    return "".join(f"<{part.ref}>" if isinstance(part, Ref) else part and _visible(part) for part in text)
 
 
 def plain(text: Text) -> str:
@@ -28,7 +28,7 @@ def shell(text: Text) -> str:
     """A text as a word of a POSIX shell, placeholders as the variables of their name."""
     if isinstance(text, str):
         return shlex.quote(text)
-    return "".join(f'"${{{part.ref}}}"' if isinstance(part, Ref) else _inner(part) for part in text)
+    return "".join(f'"${{{part.ref}}}"' if isinstance(part, Ref) else part and shlex.quote(part) for part in text)
 
 
 def shown_argv(argv: Argv) -> str:
@@ -43,5 +43,18 @@ def shell_command(command: Command) -> str:
     return words if command.cwd is None else f"cd -- {shell(command.cwd)} && {words}"
 
 
-def _inner(part: str) -> str:
-    return shlex.quote(part) if part else ""
+def _visible(word: str) -> str:
+    """A quoted word on one line: what does not print is escaped as bash's `$'...'` does."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = "".join(_escape(char) for char in word)
+    return f"$'{escaped}'"
+
+
+def _escape(char: str) -> str:
+    if char in "\\'":
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    named = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\x1b": "\\e"}
+    return named.get(char) or "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))

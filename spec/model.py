@@ -256,15 +256,11 @@ class Job(Part, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=FrozenDict)
     secrets: Annotated[
         tuple[VariableName, ...],
-        Meta(
-            description="Names of environment variables that must be set when the job starts; no value is ever recorded."
-        ),
+        Meta(description="Names of environment variables that must be set at the start; no value is ever recorded."),
     ] = ()
     launcher: Annotated[
         Literal["auto", "python", "torchrun"],
-        Meta(
-            description="What starts the processes of a node: `torchrun` watches over several, `python` starts them itself.",
-        ),
+        Meta(description="What starts a node's processes: `torchrun` watches over several, `python` only starts them."),
     ] = "auto"
     hardware: Annotated[Hardware, Meta(description="Devices that the job uses on each node.")] = AutoHardware()
     precision: Annotated[Precision, Meta(description="Number format of the forward and backward passes.")] = (

@@ -7,6 +7,7 @@ value was written as, because arguments and environment variables keep it (`1e-4
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -15,8 +16,6 @@ from .findings import Finding
 from .scalars import read_scalar
 from .sources import Sources
 from .tree import Entry, Mapping, Node, Origin, Path, Scalar, Sequence
-
-_ASSIGNMENT = re.compile(r"[^\s=]+=")
 
 
 class Override(msgspec.Struct, frozen=True):
@@ -32,18 +31,36 @@ def parse_overrides(texts: tuple[str, ...], sources: Sources) -> tuple[list[Over
     """The overrides in their order, and a finding (J201, J202) for each that cannot be used."""
     good: list[Override] = []
     bad: list[Finding] = []
+    for text, source, following in _words(texts, sources):
+        parsed = _not_an_override(text, source, following) or _parse(text, source)
+        if isinstance(parsed, Override):
+            good.append(parsed)
+        else:
+            bad.append(sources.finding(parsed.code, parsed.origin, parsed.cause, parsed.next_step))
+    return good, bad
+
+
+def _words(texts: tuple[str, ...], sources: Sources) -> Iterator[tuple[str, str, str]]:
+    """Each word, the name findings show it under, and the rest of an assignment that the shell cut in pieces.
+
+    `precision = bf16` arrives as three words and is one mistake, not three.
+    """
+    skip = 0
     for number, text in enumerate(texts, 1):
         source = f"override {number}"
         sources.add(source, text)
-        problem = _shell_mistake(text, source, texts, number)
-        if problem is None:
-            parsed = _parse(text, source)
-            if isinstance(parsed, Override):
-                good.append(parsed)
-                continue
-            problem = parsed
-        bad.append(sources.finding(problem.code, problem.origin, problem.cause, problem.next_step))
-    return good, bad
+        if skip:
+            skip -= 1
+            continue
+        rest = texts[number:]
+        following = ""
+        if "=" not in text and rest and rest[0].startswith("="):
+            skip = 2 if rest[0] == "=" and len(rest) > 1 else 1
+            following = "".join(rest[:skip])
+        elif text.endswith("=") and rest and "=" not in rest[0]:
+            skip = 1
+            following = rest[0]
+        yield text, source, following
 
 
 class _Problem(NamedTuple):
@@ -57,25 +74,22 @@ def _at(source: str, column: int, length: int = 1) -> Origin:
     return Origin(layer="override", source=source, column=column, length=max(1, length))
 
 
-def _shell_mistake(text: str, source: str, texts: tuple[str, ...], number: int) -> _Problem | None:
-    """Words that are no override, told apart by what the person probably meant."""
+def _not_an_override(text: str, source: str, following: str) -> _Problem | None:
+    """What is wrong with a word that cannot be one, told apart by what the person probably meant."""
     whole = _at(source, 1, len(text))
+    if following:
+        step = f"write it without spaces: `{text}{following}`"
+        return _Problem("J201", whole, f"`{text}` and `{following}` are two words, an override is one", step)
     if text.startswith("--"):
         step = "options of jobc stand before the job file; arguments of the script are `args=[--epochs,3]`"
         return _Problem("J201", whole, f"`{text}` is not an override", step)
-    if text == "=" or (text.startswith("=") and number > 1):
-        key = texts[number - 2] if number > 1 else "key"
-        value = text[1:] or (texts[number] if number < len(texts) else "value")
-        return _Problem("J201", whole, "an override is one word", f"write it without spaces: `{key}={value}`")
+    if text.startswith("="):
+        return _Problem("J201", whole, f"`{text}` has no path before the `=`", "for example `nodes.count=2`")
     if "=" not in text and not text.startswith("~"):
-        following = texts[number] if number < len(texts) else ""
-        if following.startswith("="):
-            step = f"write it without spaces: `{text}={following[1:] or 'value'}`"
-        elif number > 1 and texts[number - 2] in ("=", f"{texts[number - 2].rstrip('=')}="):
-            step = f"write it without spaces, in quotes where the value has some: `{texts[number - 2]}{text}`"
-        else:
-            step = f"an override sets a value: `{text}=value`; `~{text}` removes one"
+        step = f"an override sets a value: `{text}=value`; `~{text}` removes one"
         return _Problem("J201", whole, f"`{text}` has no `=`", step)
+    if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
+        return _Problem("J201", whole, "the override is not UTF-8", "check the terminal's encoding")
     return None
 
 
@@ -144,5 +158,8 @@ def _syntax(message: str) -> str:
 
 def _quoting_hint(text: str) -> str:
     key, _, value = text.partition("=")
+    for opening, closing in ("[]", "{}", "()"):
+        if value.count(opening) != value.count(closing):
+            return f"`{opening}` and `{closing}` do not match"
     quoted = value.replace("'", "\\'")
     return f"a value with special characters goes in quotes, and the shell needs its own: \"{key}='{quoted}'\""

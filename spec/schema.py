@@ -10,7 +10,7 @@ editor does not complain of `${...}`; the loader closes that door once interpola
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import inspect
@@ -199,7 +199,7 @@ def _members(info: Any) -> list[Any]:
 def _unwrap(info: Any) -> tuple[Schema, Any]:
     extra: Schema = {}
     while isinstance(info, inspect.Metadata):
-        extra = {**(as_dict(info.extra_json_schema) or {}), **extra}  # pyright: ignore[reportUnknownMemberType]
+        extra = {**(as_dict(cast("Any", info).extra_json_schema) or {}), **extra}
         info = info.type
     if isinstance(info, inspect.UnionType) and len(_members(info)) == 1 and not extra.get("description"):
         inner, _ = _unwrap(_members(info)[0])

@@ -54,7 +54,7 @@ def _explain(  # noqa: C901 - one short case for each keyword of the schema
     path: Path = tuple(error.absolute_path)
     node = find(root, path)
     origin = _where(root, path)
-    name = dotted(_as_written(root, path))
+    name = dotted(_as_written(root, path, sources))
     schema: dict[str, Any] = error.schema if isinstance(error.schema, dict) else {}
     match error.validator:
         case "additionalProperties" if isinstance(node, Mapping):
@@ -87,11 +87,14 @@ def _explain(  # noqa: C901 - one short case for each keyword of the schema
             yield sources.finding("J104", origin, f"`{name}`: {error.message}")
 
 
-def _as_written(root: Mapping, path: Path) -> Path:
+def _as_written(root: Mapping, path: Path, sources: Sources) -> Path:
     """The path as the person wrote it: `precision: bf61` is about `precision`, not about `precision.kind`."""
     block, value = find(root, path[:-1]), find(root, path)
     if len(path) < 2 or block is None or value is None or value.origin.layer == "default":
         return path
+    if value.origin.layer == "override":
+        said = (sources.place(value.origin).excerpt or "").lstrip("+").partition("=")[0]
+        return path[:-1] if said == dotted(path[:-1]) else path
     return path[:-1] if block.origin == value.origin else path
 
 

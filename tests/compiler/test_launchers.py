@@ -1,0 +1,93 @@
+"""What each launcher starts: whole commands as expected values."""
+
+import pytest
+from jobc.compiler.plan import Ref
+
+PYTHON = (Ref("python"),)
+SPEC = (Ref("run_dir"), "/spec.json")
+
+
+def commands(plan):
+    return plan.nodes[0].commands
+
+
+def test_one_process_is_started_directly(planned):
+    """One process keeps the terminal and needs nothing but its spec."""
+    (command,) = commands(planned("script: train.py\nargs: [--epochs, 3]\n"))
+    assert command.argv == (PYTHON, "train.py", "--epochs", "3")
+    assert dict(command.env) == {"JOBC_SPEC": SPEC}
+    assert (command.output, command.cwd) == ("inherit", (Ref("project_dir"),))
+
+
+def test_several_processes_are_started_by_torchrun(planned):
+    """One agent, standalone, the script behind `--`."""
+    (command,) = commands(planned("script: train.py\nargs: [--n, 3]\nhardware: {kind: cpu, per_node: 2}\n"))
+    assert command.argv[:5] == (PYTHON, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    assert command.argv[-4:] == ("--", "train.py", "--n", "3")
+    assert ("--log-dir=", Ref("run_dir"), "/logs") in command.argv
+    assert dict(command.env) == {"PYTHONUNBUFFERED": "1", "JOBC_SPEC": SPEC, "OMP_NUM_THREADS": "1"}
+    assert (command.ranks, command.title) == ((0, 1), "torchrun")
+
+
+def test_python_launcher_writes_out_the_ranks(planned):
+    """Several processes without an agent: each command has its place in the world."""
+    first, second = commands(planned("script: train.py\nlauncher: python\nhardware: {kind: cpu, per_node: 2}\n"))
+    assert (first.argv, first.ranks, second.ranks) == ((PYTHON, "train.py"), (0,), (1,))
+    assert dict(second.env) == {
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": (Ref("port"),),
+        "PYTHONUNBUFFERED": "1",
+        "JOBC_SPEC": SPEC,
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.mark.parametrize("launcher", ["python", "torchrun"])
+def test_pinned_port_is_used_and_checked(planned, launcher):
+    """A port that the document names is where the processes meet, and must be free."""
+    plan = planned(
+        "script: train.py\nhardware: {kind: cpu, per_node: 2}\nnodes: {rendezvous: {port: 4321}}\n",
+        f"launcher={launcher}",
+    )
+    command = commands(plan)[0]
+    texts = [*command.argv, *command.env.values()]
+    assert any("4321" in text for text in texts if isinstance(text, str))
+    assert plan.submit[1].ports == (4321,)
+
+
+def test_torchrun_arguments_are_protected(planned):
+    """torchrun reads `$$` as `$`, so every `$` is doubled on the way in."""
+    plan = planned("script: train.py\nargs: ['$HOME', '$$', --, '$(x)']\nhardware: {kind: cpu, per_node: 2}\n")
+    assert commands(plan)[0].argv[-5:] == ("train.py", "$$HOME", "$$$$", "--", "$$(x)")
+
+
+@pytest.mark.parametrize(
+    ("text", "one", "two"),
+    [
+        ("module: pkg.train\nargs: [a]\n", (PYTHON, "-m", "pkg.train", "a"), ("--module", "--", "pkg.train", "a")),
+        ("command: [./go, a]\n", ("./go", "a"), ("--no-python", "--", "./go", "a")),
+    ],
+)
+def test_modules_and_programs_run_too(planned, text, one, two):
+    """Not every job is a script."""
+    assert commands(planned(text))[0].argv == one
+    assert commands(planned(text, "hardware.per_node=2"))[0].argv[-len(two) :] == two
+
+
+def test_threads_of_the_document_win(planned):
+    """The derived number of threads gives way to a written one, and to the variable itself."""
+    text = "script: train.py\nhardware: {kind: cpu, per_node: 2, threads_per_process: 3}\n"
+    assert commands(planned(text))[0].env["OMP_NUM_THREADS"] == "3"
+    text = "script: train.py\nhardware: {kind: cpu, per_node: 2}\nenv: {OMP_NUM_THREADS: 5}\n"
+    assert commands(planned(text))[0].env["OMP_NUM_THREADS"] == "5"
+
+
+def test_workdir_moves_the_start_not_the_script(planned, folder):
+    """The script stays where the document says, the processes start elsewhere."""
+    (folder / "data").mkdir()
+    (command,) = commands(planned("script: train.py\nworkdir: data\n"))
+    assert (command.argv[1], command.cwd) == ("../train.py", (Ref("project_dir"), "/data"))
