@@ -17,7 +17,7 @@ help:  ## list these commands
 demo: $(VENV)/.demo $(VENV)/.checkout  ## set everything up, then plan and run a 2-process training
 	$(JOBC) plan examples/digits/job.yaml
 	$(JOBC) run examples/digits/job.yaml
-	$(VENV)/bin/python examples/digits/evaluate.py
+	cd examples/digits && ../../$(VENV)/bin/python evaluate.py
 
 test: $(VENV)/.demo $(VENV)/.dev $(VENV)/.$(INSTALL)  ## set everything up, then run the whole test suite
 	cd tests && JOBC_TEST_INSTALL=$(INSTALL) ../$(VENV)/bin/python -m pytest $(ARGS)

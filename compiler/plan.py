@@ -36,7 +36,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `ranks` are the processes of the job that it is or that it starts. `output` says where they write: `inherit` keeps
     the terminal of the caller, `capture` sends the command's own output to files of its rank, `torchelastic` says that
-    the command is a torchrun agent which does that for its workers itself.
+    the command is a torchrun agent which does that for its workers itself. Inherited variables whose name starts with
+    one of `unset` are taken away, because they would change the command behind the plan's back.
     """
 
     argv: Argv
@@ -44,6 +45,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cwd: Text | None = None
     ranks: tuple[int, ...] = ()
     output: Literal["inherit", "capture", "torchelastic"] = "inherit"
+    unset: tuple[str, ...] = ()
     title: str | None = None
 
     def __post_init__(self) -> None:

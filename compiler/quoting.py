@@ -39,7 +39,8 @@ def shown_argv(argv: Argv) -> str:
 def shell_command(command: Command) -> str:
     """A command with its variables and its folder, as a line of a POSIX shell that replaces the shell."""
     env = [f"{name}={shell(value)}" for name, value in command.env.items()]
-    words = " ".join(["exec", *(["env", *env] if env else []), *(shell(word) for word in command.argv)])
+    unset = "".join(f'unset "${{!{prefix}@}}"; ' for prefix in command.unset)
+    words = unset + " ".join(["exec", *(["env", *env] if env else []), *(shell(word) for word in command.argv)])
     return words if command.cwd is None else f"cd -- {shell(command.cwd)} && {words}"
 
 

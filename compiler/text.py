@@ -197,6 +197,9 @@ def _adds(plan: LaunchPlan, paint: _Paint) -> Iterator[str]:
         if all(other.env.get(name) == value for other in commands):
             yield f"{_label(label, paint)}{name}={shown(value)}"
             label = ""
+    for prefix in first.unset:
+        yield f"{_label(label, paint)}{paint.dim(f'{prefix}* is taken away where it is inherited')}"
+        label = ""
     for name in plan.secrets:
         yield f"{_label(label, paint)}{name} {paint.dim('(secret, from your environment)')}"
         label = ""

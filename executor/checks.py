@@ -49,8 +49,9 @@ def check(
 
 
 def environment(command: Command, values: Values, env: Mapping[str, str]) -> dict[str, str]:
-    """The environment that a command starts with: the caller's, and what the plan adds."""
-    return {**env, **values.env(command)}
+    """The environment that a command starts with: the caller's without what the plan takes away, and what it adds."""
+    inherited = {name: value for name, value in env.items() if not name.startswith(command.unset)}
+    return {**inherited, **values.env(command)}
 
 
 def cannot_start(argv: list[str], why: str) -> Finding:

@@ -18,6 +18,7 @@ from .untyped import as_dict, as_list
 
 _CREDENTIAL = re.compile(r"(?i)(secret|token|passw|pwd$|credential|api_?key|access_?key|private_?key|auth)")
 _REFERENCE = re.compile(r"\$\{([^${}:]+)\}")
+_MISSING = re.compile(r"Interpolation key '([^']+)' not found")
 _RESOLVER = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*:")
 _LOCK = threading.Lock()  # OmegaConf's resolvers are global; ours stands in for `oc.env` only while a job is loaded
 
@@ -138,8 +139,16 @@ class _Resolution:
             text = f"`{dotted(path)}` uses `${{{resolver[1]}:...}}`, which jobc does not have"
             return self._sources.finding("J203", node.origin, text, step)
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        text = f"the interpolation in `{dotted(path)}` cannot be resolved: {first}"
-        return self._sources.finding("J203", node.origin, text, "write a literal `${` as `\\${`")
+        missing = _MISSING.search(first)
+        if missing is None:
+            text = f"the interpolation in `{dotted(path)}` cannot be resolved: {first}"
+            return self._sources.finding("J203", node.origin, text, "write a literal `${` as `\\${`")
+        text = f"`{dotted(path)}` refers to `{missing[1]}`, which the document does not have"
+        schema = at(tuple(missing[1].split(".")), self._root)
+        step = "write a literal `${` as `\\${`"
+        if schema is not None and "x-derived" in schema:
+            step = f"jobc derives it later; write `{missing[1]}` in the document to refer to it"
+        return self._sources.finding("J203", node.origin, text, step)
 
 
 @contextmanager

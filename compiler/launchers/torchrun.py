@@ -25,6 +25,7 @@ def node_commands(spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
             cwd=folder(spec),
             ranks=ranks_of(spec, index),
             output="torchelastic",
+            unset=("PET_",),  # torchrun takes the default of every option from PET_<OPTION>
             title="torchrun",
         ),
     )
