@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from types import TracebackType
 from typing import Any
 
 from torch import Tensor, nn
@@ -64,13 +65,15 @@ class Gradients:
             self._unscale(chosen)
             self._strategy.clip_value(chosen, clip_value)
 
-    def begin(self, models: tuple[nn.Module, ...]) -> ExitStack | None:
-        """Begins a micro-step; what it returns ends it, or None where nothing has to be ended."""
+    def begin(self, models: tuple[nn.Module, ...]) -> AbstractContextManager[object] | None:
+        """Begins a micro-step; returns the context that keeps gradients local, where they are to be kept so."""
         factor = self._progress.advance(self._live.innermost)
         if factor != 1:
             self._multiply(factor)
         if self._progress.sync:
             return None
+        if len(models) == 1:
+            return self._strategy.no_sync(models[0])
         quiet = ExitStack()
         for model in models:
             quiet.enter_context(self._strategy.no_sync(model))
@@ -101,15 +104,22 @@ class MicroStep:
         self._gradients = gradients
         self._progress = progress
         self._models = models
-        self._quiet: ExitStack | None = None
+        self._quiet: AbstractContextManager[object] | None = None
 
     def __enter__(self) -> None:
         self._quiet = self._gradients.begin(self._models)
+        if self._quiet is not None:
+            self._quiet.__enter__()
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._progress.leave()
         if self._quiet is not None:
-            self._quiet.close()
+            self._quiet.__exit__(kind, error, traceback)
 
 
 def _listed(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:

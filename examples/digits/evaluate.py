@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from jobc import Accelerator
 from safetensors.torch import load_model
 from torch.utils.data import DataLoader
 from train import evaluate, load_scans, make_model
-
-from jobc import Accelerator
 
 
 def main() -> None:

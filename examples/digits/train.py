@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from jobc import Accelerator
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
@@ -13,13 +14,11 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
-from jobc import Accelerator
-
 
 def make_model() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.3),
         nn.Flatten(), nn.Linear(64 * 4 * 4, 128), nn.ReLU(), nn.Linear(128, 10),
     )  # fmt: skip
 
@@ -71,9 +70,9 @@ def main() -> None:
         DataLoader(train, batch_size=16, shuffle=True), DataLoader(test, batch_size=64)
     )
     model = make_model()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    optimizer = torch.optim.AdamW(model.parameters())
     steps = args.epochs * -(-len(train_loader) // accelerator.gradient_accumulation_steps)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=8e-3, total_steps=steps)
     model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
 
     losses, accuracies = [], []
@@ -87,7 +86,7 @@ def main() -> None:
                 optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad()
-            losses.append(accelerator.reduce(loss, "mean").item())
+            losses.append(loss.item())
         accuracies.append(evaluate(accelerator, model, test_loader))
 
     accelerator.save_model(model, args.out)

@@ -16,6 +16,8 @@ from ...spec.findings import FindingsError, finding
 from ...spec.model import NoParadigm
 from ..world import World
 
+_NOTHING = nullcontext()
+
 
 @dataclass(frozen=True, slots=True)
 class Single:
@@ -33,7 +35,7 @@ class Single:
         loss.backward(**options)
 
     def no_sync(self, model: nn.Module) -> AbstractContextManager[object]:  # noqa: ARG002 - the protocol's
-        return nullcontext()
+        return _NOTHING
 
     def clip_norm(self, parameters: Iterable[Tensor], max_norm: float, norm_type: float) -> Tensor:
         return clip_grad_norm_(parameters, max_norm, norm_type)
