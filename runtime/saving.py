@@ -56,33 +56,43 @@ def save_tensors(state: dict[str, Any], path: Path) -> None:
 
 
 def _distinct(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors to store, none sharing memory with another, and which name stands for which stored one."""
-    kept: dict[str, Tensor] = {}
-    aliases: dict[str, str] = {}
-    names: dict[tuple[Any, ...], str] = {}
+    """The tensors to store, none sharing memory with another, and which stored one another name stands for.
+
+    Of tensors in one memory the first that covers all of it is stored for all of them. Where none does, the same piece
+    of memory is stored once and different pieces apart.
+    """
+    together: dict[Any, list[str]] = {}
     for name, value in state.items():
         if not isinstance(value, Tensor):
             cause = f"the model's state `{name}` is a {type(value).__name__}, and safetensors holds tensors only"
             step = "use `accelerator.save(model.state_dict(), path)` for such a model"
             raise FindingsError((finding("J504", cause, next_step=step),))
-        memory = (value.device, value.data_ptr(), value.dtype, tuple(value.shape), tuple(value.stride()))
-        if value.numel() > 0 and memory in names:
-            aliases[name] = names[memory]
-            continue
-        names[memory] = name
-        kept[name] = value.detach()
-    shared = _sharing_storage(kept)
-    for name, value in kept.items():
-        kept[name] = value.cpu().contiguous() if name not in shared else value.cpu().clone().contiguous()
+        memory = (value.device, value.untyped_storage().data_ptr()) if value.numel() > 0 else name
+        together.setdefault(memory, []).append(name)
+    kept: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    for names in together.values():
+        whole = next((name for name in names if _covers_all(state[name])), None)
+        pieces: dict[Any, str] = {}
+        for name in names:
+            piece = None if whole is not None else _piece(state[name])
+            stored = whole or pieces.setdefault(piece, name)
+            if stored != name:
+                aliases[name] = stored
+            else:
+                value = state[name].detach().cpu()
+                kept[name] = (
+                    value.contiguous() if len(names) == 1 else value.clone(memory_format=torch.contiguous_format)
+                )
     return kept, aliases
 
 
-def _sharing_storage(tensors: dict[str, Tensor]) -> set[str]:
-    """Names of different tensors that are views of one memory; they are stored apart."""
-    owners: dict[tuple[Any, int], list[str]] = {}
-    for name, value in tensors.items():
-        owners.setdefault((value.device, value.untyped_storage().data_ptr()), []).append(name)
-    return {name for names in owners.values() if len(names) > 1 for name in names}
+def _covers_all(tensor: Tensor) -> bool:
+    return tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
+
+
+def _piece(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride())
 
 
 def _plain_name(name: str) -> str:

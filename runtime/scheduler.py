@@ -33,10 +33,11 @@ class PreparedScheduler:
         if not self._progress.sync or any(item.step_was_skipped for item in self._optimizers):
             return
         inner = self.scheduler
-        # Where one call moves several steps, the end of a schedule of known length is not always met exactly.
-        end = getattr(inner, "total_steps", None) if self._stride > 1 else None
+        # Where one call moves several steps, a schedule of known length may end between calls. It stays at its last
+        # value then; torch would refuse to go on.
+        length = getattr(inner, "total_steps", None) if self._stride > 1 else None
         for _ in range(self._stride):
-            if end is None or inner.last_epoch < end:
+            if length is None or inner.last_epoch + 1 < length:
                 inner.step(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
