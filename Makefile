@@ -35,7 +35,7 @@ format: $(VENV)/.dev  ## format the code
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-generate: $(VENV)/.dev $(VENV)/.checkout  ## write the generated files anew: schemas
+generate: $(VENV)/.dev $(VENV)/.checkout  ## write the generated files anew
 	$(VENV)/bin/python -m jobc.spec.schema schemas/job.schema.json
 
 bench: $(VENV)/.demo $(VENV)/.checkout  ## measure against accelerate, torchrun and python

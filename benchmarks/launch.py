@@ -15,20 +15,21 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _timing import interleaved, until_line
 
 BIN = Path(sys.executable).parent
-SCRIPT = "import time\nprint('first line at', time.time(), flush=True)\n"
-JOB = "script: train.py\nhardware: {kind: cpu}\n"
+#: One write, so that the lines of two processes never mix.
+SCRIPT = 'import os, time\nos.write(1, f"first line at {time.time()}\\n".encode())\n'
+JOB = "script: train.py\nhardware: {{kind: cpu, per_node: {processes}}}\nlauncher: {launcher}\n"
 
 
 def commands() -> dict[str, list[str | Path]]:
-    jobc = [BIN / "jobc", "run", "job.yaml"]
+    jobc = [BIN / "jobc", "run"]
     accelerate = [BIN / "accelerate", "launch", "--cpu"]
     return {
         "1 process: python": [sys.executable, "train.py"],
-        "1 process: jobc run": jobc,
+        "1 process: jobc run": [*jobc, "one.yaml"],
         "1 process: accelerate launch": [*accelerate, "--num_processes", "1", "train.py"],
         "2 processes: torchrun": [BIN / "torchrun", "--standalone", "--nproc-per-node", "2", "train.py"],
-        "2 processes: jobc run": [*jobc, "hardware.per_node=2"],
-        "2 processes: jobc run launcher=python": [*jobc, "hardware.per_node=2", "launcher=python"],
+        "2 processes: jobc run": [*jobc, "two.yaml"],
+        "2 processes: jobc run launcher=python": [*jobc, "direct.yaml"],
     }
 
 
@@ -45,7 +46,8 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "train.py").write_text(SCRIPT)
-        (Path(folder) / "job.yaml").write_text(JOB)
+        for name, processes, launcher in (("one", 1, "auto"), ("two", 2, "torchrun"), ("direct", 2, "python")):
+            (Path(folder) / f"{name}.yaml").write_text(JOB.format(processes=processes, launcher=launcher))
         env = {**os.environ, "XDG_STATE_HOME": folder, "OMP_NUM_THREADS": "1"}
         measures = {
             name: partial(until_line, command, "first line at", cwd=folder, env=env)
