@@ -53,31 +53,35 @@ clean:  ## remove what these commands made
 # --- the environment ---------------------------------------------------------------------------------------------
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jobc needs Python 3.11 or newer; set PYTHON=")'
-	$(PYTHON) -m venv $(VENV)
+	@echo "making the virtual environment $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jobc needs Python 3.11 or newer; set PYTHON=")'
+	@$(PYTHON) -m venv $(VENV)
 
 # torch first, by itself: its pinned version, before anything else can ask for another.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) $$($(VENV)/bin/python tests/tools/requirements.py . torch examples)
+	@echo "installing torch and what jobc needs"
+	@$(PIP) "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) $$($(VENV)/bin/python tests/tools/requirements.py . torch examples)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.demo
-	$(PIP) $$($(VENV)/bin/python tests/tools/requirements.py dev)
+	@echo "installing test tools"
+	@$(PIP) $$($(VENV)/bin/python tests/tools/requirements.py dev)
 	@touch $@
 
 # The checkout as the package `jobc`: a link for Python, pyright and import checks alike, and the command.
 $(VENV)/.checkout: | $(VENV)/.demo
-	-$(VENV)/bin/python -m pip uninstall --quiet --yes jobc
-	mkdir -p .dev && ln -sfn .. .dev/jobc
-	echo "$(CURDIR)/.dev" > "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/jobc-checkout.pth"
-	printf '#!%s\nimport sys\nfrom jobc.cli import main\nsys.exit(main())\n' "$(CURDIR)/$(VENV)/bin/python" > $(JOBC)
-	chmod +x $(JOBC)
+	@$(VENV)/bin/python -m pip uninstall -qq --yes jobc
+	@mkdir -p .dev && ln -sfn .. .dev/jobc
+	@echo "$(CURDIR)/.dev" > "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/jobc-checkout.pth"
+	@printf '#!%s\nimport sys\nfrom jobc.cli import main\nsys.exit(main())\n' "$(CURDIR)/$(VENV)/bin/python" > $(JOBC)
+	@chmod +x $(JOBC)
 	@rm -f $(VENV)/.wheel && touch $@
 
 $(VENV)/.wheel: $(SOURCES) | $(VENV)/.dev
-	rm -rf dist build *.egg-info
-	$(VENV)/bin/python -m build --quiet --wheel --outdir dist .
-	rm -f $(JOBC) "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/jobc-checkout.pth"
-	$(VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+	@echo "building and installing the wheel"
+	@rm -rf dist build *.egg-info
+	@$(VENV)/bin/python -m build --quiet --wheel --outdir dist .
+	@rm -f $(JOBC) "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/jobc-checkout.pth"
+	@$(VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
 	@rm -f $(VENV)/.checkout && touch $@
