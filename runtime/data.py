@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset
 
 from ..spec.findings import FindingsError, finding
 from .collectives import Collectives
@@ -90,7 +90,8 @@ class MapSource:
         # A loader that makes no batches itself has a sampler of items, each of which counts as a batch.
         batched = loader.batch_sampler is not None
         sampler: Any = loader.batch_sampler if batched else loader.sampler
-        self._uniform = parts.settings.even_batches and getattr(sampler, "batch_size", None) is not None
+        # Only of torch's own sampler is it known that all batches but the last have the size that it names.
+        self._uniform = parts.settings.even_batches and type(sampler) is BatchSampler
         self._batches = DealtBatches(sampler, _deal(sampler, parts))
         options = {"batch_sampler": self._batches} if batched else {"batch_size": None, "sampler": self._batches}
         self.reader = _rebuilt(loader, loader.dataset, loader.collate_fn, **options)
@@ -160,12 +161,12 @@ class _Orders:
         given = next((generator for generator in own if generator is not None), loader.generator)
         for owner in drawing:
             owner.generator = self._order  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
-        seed = parts.settings.seed
-        if given is not None:
-            seed = given.initial_seed()
-        elif seed is None:
+        seed = parts.settings.seed if given is None else given.initial_seed()
+        if seed is None:
             seed = torch.initial_seed()
-        self._seed = int(parts.collectives.broadcast(seed))
+        if drawing and (given is not None or parts.settings.seed is None):
+            seed = parts.collectives.broadcast(seed)  # what the first process would draw from, all draw from
+        self._seed = seed
 
     def begin(self, epoch: int) -> None:
         self._order.manual_seed(mixed(self._seed, epoch))
@@ -192,14 +193,12 @@ def _check(loader: DataLoader[Any], world: World) -> None:
     if type(loader).__iter__ is not DataLoader.__iter__:
         cause = f"a {_name(loader)} iterates in a way of its own, which jobc cannot deal out"
         raise FindingsError((finding("J504", cause, next_step="prepare a torch.utils.data.DataLoader"),))
-    if world.size == 1:
-        return
-    if isinstance(getattr(loader, "sampler", None), DistributedSampler):
-        cause = "the data loader has a DistributedSampler; its share would be dealt out a second time"
-        raise FindingsError((finding("J504", cause, next_step="remove the sampler, or do not prepare the loader"),))
     if getattr(loader, "in_order", True) is False:
         cause = "the data loader has `in_order=False`; which of its samples are real could not be told"
         raise FindingsError((finding("J504", cause, next_step="remove `in_order=False`"),))
+    if world.size > 1 and isinstance(loader.sampler, DistributedSampler):
+        cause = "the data loader has a DistributedSampler; its share would be dealt out a second time"
+        raise FindingsError((finding("J504", cause, next_step="remove the sampler, or do not prepare the loader"),))
 
 
 def _deal(sampler: Any, parts: LoaderParts) -> Deal:

@@ -111,9 +111,9 @@ def _filled(group: list[Any], first: list[Any], deal: Deal) -> tuple[Any, Share]
     taken = sum(
         deal.batch_size - len(group[rank]) if rank < len(group) else deal.batch_size for rank in range(deal.rank)
     )
-    missing = deal.batch_size - len(have)
+    missing = max(0, deal.batch_size - len(have))
     fill = islice(cycle(chain.from_iterable(first)), taken, taken + missing)
-    return [*have, *fill], Share(deal.batch_size, len(have))
+    return [*have, *fill], Share(len(have) + missing, len(have))
 
 
 def _split(batches: Iterable[Any], deal: Deal) -> Iterator[tuple[Any, Share]]:

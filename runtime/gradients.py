@@ -36,6 +36,8 @@ class Gradients:
         self._prepared = prepared
         self._live = live
         self._single_batches = progress.steps == 1
+        if self._single_batches and scale is None:
+            self.backward = strategy.backward  # nothing to divide, nothing to scale
 
     def accumulate(self, models: tuple[nn.Module, ...]) -> AbstractContextManager[object]:
         """One micro-step. With windows of one batch there is nothing to do in it."""

@@ -30,7 +30,7 @@ class PreparedScheduler:
             self.step = scheduler.step  # nothing to decide
 
     def step(self, *args: Any, **kwargs: Any) -> None:
-        if not self._progress.sync or any(item.step_was_skipped for item in self._optimizers):
+        if not self._progress.sync or (self._optimizers and any(item.step_was_skipped for item in self._optimizers)):
             return
         inner = self.scheduler
         # Where one call moves several steps, a schedule of known length may end between calls. It stays at its last
