@@ -36,10 +36,12 @@ def rebuild(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def is_named_tuple(value: object) -> bool:
+    """Whether it is a tuple whose items have names; it is made anew with one argument an item."""
     return isinstance(value, tuple) and hasattr(value, "_fields")
 
 
 def is_container(value: object) -> bool:
+    """Whether it has items in which tensors may be."""
     if isinstance(value, list | tuple | Mapping):
         return True
     return is_dataclass(value) and not isinstance(value, type)
