@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -11,6 +12,10 @@ import click
 _COMMANDS = {
     "plan": "Show the complete launch plan of a job without running it.",
     "run": "Run a job exactly as its plan says.",
+    "check": "Check a job and show what is wrong with it.",
+    "explain": "Show where every value of a job comes from, or explain a field or a finding.",
+    "schema": "Print the JSON Schema of a job, for editors and other tools.",
+    "completion": "Print the script that completes jobc's commands and overrides in a shell.",
 }
 
 
@@ -67,6 +72,11 @@ def app() -> None:
 
 def run_app() -> int:
     """The whole command line; findings go to stderr, and bad input never shows a traceback."""
+    asked = os.environ.get("_JOBC_COMPLETE")
+    if asked is not None:
+        from .shells import answer
+
+        return answer(asked)
     try:
         code = app.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

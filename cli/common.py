@@ -14,8 +14,36 @@ _COLORS = {"error": "red", "warning": "yellow", "hint": "cyan"}
 
 def job_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds JOB and OVERRIDES to a command."""
-    function = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", type=click.UNPROCESSED)(function)
-    return click.argument("job", type=click.Path(path_type=str))(function)
+    function = click.argument(
+        "overrides",
+        nargs=-1,
+        metavar="[KEY=VALUE]...",
+        type=click.UNPROCESSED,
+        shell_complete=_complete("overrides"),
+    )(function)
+    return click.argument("job", type=click.Path(path_type=str), shell_complete=_complete("jobs"))(function)
+
+
+def explain_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the words of `jobc explain`: a job, a path or a code, and overrides, told apart by how they look."""
+    return click.argument(
+        "words",
+        nargs=-1,
+        metavar="[JOB] [PATH|CODE] [KEY=VALUE]...",
+        type=click.UNPROCESSED,
+        shell_complete=_complete("explained"),
+    )(function)
+
+
+def _complete(what: str) -> Callable[[click.Context, click.Parameter, str], Any]:
+    """A completion of arguments that is imported when a shell asks for it."""
+
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> Any:
+        from . import candidates
+
+        return getattr(candidates, what)(context, incomplete)
+
+    return complete
 
 
 #: Words after the job are overrides, also those that look like options, so that a finding can explain them.
@@ -26,18 +54,23 @@ SETTINGS = {
 }
 
 
-def show_findings(findings: tuple[Finding, ...]) -> None:
-    """Prints findings to stderr, errors last so that they stay on the screen."""
+def show_findings(findings: tuple[Finding, ...], *, err: bool = True) -> None:
+    """Prints findings, to stderr unless they are what was asked for; errors last so that they stay on the screen."""
     order = ("hint", "warning", "error")
     for finding in sorted(findings, key=lambda finding: order.index(finding.severity)):
         head, _, rest = finding.render().partition("\n")
-        click.secho(head, err=True, fg=_COLORS[finding.severity], bold=True)
-        click.echo(f"{rest}\n" if rest else "", err=True)
+        click.secho(head, err=err, fg=_COLORS[finding.severity], bold=True)
+        click.echo(f"{rest}\n" if rest else "", err=err)
 
 
 def fail(error: FindingsError) -> int:
     """Prints the findings of a job that cannot be honoured and returns the exit code for it."""
     show_findings(error.findings)
-    count = sum(finding.severity == "error" for finding in error.findings)
-    click.echo(f"{count} error{'s' if count != 1 else ''}", err=True)
+    click.echo(count_errors(error.findings), err=True)
     return 2
+
+
+def count_errors(findings: tuple[Finding, ...]) -> str:
+    """`3 errors`."""
+    count = sum(finding.severity == "error" for finding in findings)
+    return f"{count} error{'s' if count != 1 else ''}"

@@ -1,0 +1,49 @@
+"""`jobc schema`: the published JSON Schema of a job."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import click
+
+
+@click.command("schema", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write it to a file instead, all at once or not at all.",
+)
+def command(output: Path | None) -> int:
+    """Print the JSON Schema of a job, for editors and other tools.
+
+    An editor with a YAML language server completes and checks a job that names the file in its first line:
+    # yaml-language-server: $schema=job.schema.json
+    """
+    from ..spec.shape import SCHEMA_FILE
+
+    text = SCHEMA_FILE.read_text(encoding="utf-8")
+    if output is None:
+        click.echo(text, nl=False)
+        return 0
+    try:
+        _replace(output, text)
+    except OSError as error:
+        click.echo(f"Error: `{output}` cannot be written: {error.strerror}", err=True)
+        return 2
+    return 0
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes beside the file and then takes its place, so that no reader sees half of it."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
