@@ -6,31 +6,90 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..compiler.compile import compile_plan
 from ..compiler.plan import LaunchPlan
-from ..spec import ResolvedSpec
+from ..spec import Finding, FindingsError, ResolvedSpec
 from ..spec.machine import count_gpus
-from ..spec.resolve import resolve
+from ..spec.resolve import Variant, resolve, resolve_sweep
 
 if TYPE_CHECKING:
     from ..executor import Outcome
 
 
-def load(job: str | Path, overrides: Sequence[str] = (), *, env: Mapping[str, str] | None = None) -> ResolvedSpec:
+class Swept(NamedTuple):
+    """One job of a sweep: its overrides, its spec and plan, or the findings that keep it from having one."""
+
+    overrides: tuple[str, ...]
+    spec: ResolvedSpec | None
+    plan: LaunchPlan | None
+    findings: tuple[Finding, ...]
+
+
+def load(
+    job: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    env: Mapping[str, str] | None = None,
+    config_dirs: Sequence[str | Path] = (),
+) -> ResolvedSpec:
     """The resolved spec of a job file.
 
     Args:
         job: path of `job.yaml` or `job.toml`.
         overrides: words such as `precision=bf16`, in Hydra's override grammar.
         env: the environment that `${oc.env:...}` reads; this process's when not given.
+        config_dirs: folders that are searched for group files after the job's own.
 
     Raises:
         FindingsError: everything that is wrong with the document and the overrides, at once.
     """
     env = os.environ if env is None else env
-    return resolve(Path(job), tuple(overrides), env=env, cwd=Path.cwd(), count_gpus=lambda: count_gpus(env))
+    return resolve(
+        Path(job),
+        tuple(overrides),
+        env=env,
+        cwd=Path.cwd(),
+        count_gpus=lambda: count_gpus(env),
+        config_dirs=tuple(str(name) for name in config_dirs),
+    )
+
+
+def sweep(
+    job: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    env: Mapping[str, str] | None = None,
+    config_dirs: Sequence[str | Path] = (),
+) -> tuple[Swept, ...]:
+    """Every plan of a sweep, in one process: the product of the values of all overrides.
+
+    The arguments are those of `load`; an override may have several values (`precision=bf16,fp16`). A plan that cannot
+    be made has findings instead.
+
+    Raises:
+        FindingsError: the job file cannot be read, or an override cannot be taken apart.
+    """
+    env = os.environ if env is None else env
+    variants = resolve_sweep(
+        Path(job),
+        tuple(overrides),
+        env=env,
+        cwd=Path.cwd(),
+        count_gpus=lambda: count_gpus(env),
+        config_dirs=tuple(str(name) for name in config_dirs),
+    )
+    return tuple(_planned(variant) for variant in variants)
+
+
+def _planned(variant: Variant) -> Swept:
+    if variant.spec is None:
+        return Swept(variant.overrides, None, None, variant.findings)
+    try:
+        return Swept(variant.overrides, variant.spec, compile_plan(variant.spec), variant.findings)
+    except FindingsError as error:
+        return Swept(variant.overrides, variant.spec, None, error.findings)
 
 
 def plan(job: str | Path | ResolvedSpec, overrides: Sequence[str] = ()) -> LaunchPlan:

@@ -46,6 +46,17 @@ def _complete(what: str) -> Callable[[click.Context, click.Parameter, str], Any]
     return complete
 
 
+def config_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--config-dir`, which may be given several times."""
+    return click.option(
+        "--config-dir",
+        "config_dirs",
+        multiple=True,
+        metavar="DIR",
+        help="Search this folder for group files after the job's own; may be given several times.",
+    )(function)
+
+
 #: Words after the job are overrides, also those that look like options, so that a finding can explain them.
 SETTINGS = {
     "ignore_unknown_options": True,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from ..spec.findings import FindingsError
-from .common import SETTINGS, fail, job_arguments
+from ..spec.findings import Finding, FindingsError, Place, finding
+from .common import SETTINGS, config_dir_option, fail, job_arguments, show_findings
+
+if TYPE_CHECKING:
+    from .api import Swept
 
 
 @click.command("plan", context_settings=SETTINGS)
@@ -20,13 +24,17 @@ from .common import SETTINGS, fail, job_arguments
     show_default=True,
     help="For people, for programs, or a script that runs the job.",
 )
+@click.option("-m", "--multirun", is_flag=True, help="Plan every combination of overrides with several values.")
+@config_dir_option
 @job_arguments
-def command(form: str, job: str, overrides: tuple[str, ...]) -> int:
+def command(form: str, multirun: bool, config_dirs: tuple[str, ...], job: str, overrides: tuple[str, ...]) -> int:
     """Show the complete launch plan of a job without running it."""
+    if multirun:
+        return _sweep(form, config_dirs, job, overrides)
     from .api import load, plan
 
     try:
-        spec = load(job, overrides)
+        spec = load(job, overrides, config_dirs=config_dirs)
         planned = plan(spec)
     except FindingsError as error:
         return fail(error)
@@ -41,7 +49,55 @@ def command(form: str, job: str, overrides: tuple[str, ...]) -> int:
     else:
         from ..compiler.text import render_text
 
-        again = shlex.join(["jobc", "run", job, *overrides])
+        folders = [word for name in config_dirs for word in ("--config-dir", name)]
+        again = shlex.join(["jobc", "run", job, *overrides, *folders])
         color = sys.stdout.isatty()
         click.echo(render_text(planned, spec, f"{again}   runs exactly this", color=color), color=color)
     return 0
+
+
+def _sweep(form: str, config_dirs: tuple[str, ...], job: str, overrides: tuple[str, ...]) -> int:
+    """Every plan of a sweep, or what is wrong with some of them."""
+    from .api import sweep
+
+    if form == "sh":
+        step = "take the script of one plan, without `-m`; or `--format json`, a list of all plans"
+        place = Place(source="--format sh")
+        return fail(FindingsError((finding("J207", "a script runs one job", place=place, next_step=step),)))
+    try:
+        swept = sweep(job, overrides, config_dirs=config_dirs)
+    except FindingsError as error:
+        return fail(error)
+    if any(one.plan is None for one in swept):
+        return _fail_sweep(swept)
+    from ..compiler.sweep import Planned, render_sweep
+
+    plans = tuple(
+        Planned(one.overrides, one.spec, one.plan) for one in swept if one.spec is not None and one.plan is not None
+    )
+    if form == "json":
+        from ..compiler.plan import canonical
+
+        click.echo(canonical([{"overrides": one.overrides, "plan": one.plan} for one in plans]))
+    else:
+        folders = [word for name in config_dirs for word in ("--config-dir", name)]
+        first = shlex.join(["jobc", "plan", job, *plans[0].overrides, *folders])
+        color = sys.stdout.isatty()
+        click.echo(render_sweep(plans, first, color=color), color=color)
+    return 0
+
+
+def _fail_sweep(swept: tuple[Swept, ...]) -> int:
+    """Each finding once, with the plans that have it where not all have."""
+    found: dict[Finding, list[str]] = {}
+    for one in swept:
+        for item in one.findings if one.plan is None else ():
+            found.setdefault(item, []).append(shlex.join(one.overrides))
+    for item, plans in found.items():
+        if len(plans) < len(swept):
+            more = f"  ... and {len(plans) - 3} more\n" if len(plans) > 3 else ""
+            click.echo("".join(f"  {text}\n" for text in plans[:3]) + more, err=True, nl=False)
+        show_findings((item,))
+    bad = sum(one.plan is None for one in swept)
+    click.echo(f"{bad} of {len(swept)} plans {'has' if bad == 1 else 'have'} errors", err=True)
+    return 2

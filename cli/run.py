@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from ..spec.findings import FindingsError
-from .common import SETTINGS, fail, job_arguments, show_findings
+from .common import SETTINGS, config_dir_option, fail, job_arguments, show_findings
 
 
 @click.command("run", context_settings=SETTINGS)
+@config_dir_option
 @job_arguments
-def command(job: str, overrides: tuple[str, ...]) -> int:
+def command(config_dirs: tuple[str, ...], job: str, overrides: tuple[str, ...]) -> int:
     """Run a job exactly as its plan says.
 
     The exit code is that of the first process that failed, 128 and the signal's number where one ended it, 130 after
@@ -19,7 +20,7 @@ def command(job: str, overrides: tuple[str, ...]) -> int:
     from .api import execute_plan, load, plan
 
     try:
-        spec = load(job, overrides)
+        spec = load(job, overrides, config_dirs=config_dirs)
         planned = plan(spec)
         show_findings(planned.findings)
         return execute_plan(planned, spec).exit_code

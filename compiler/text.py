@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from ..spec import ResolvedSpec
+from ..spec import Finding, ResolvedSpec
 from ..spec.untyped import as_dict, as_list
 from .plan import Command, LaunchPlan, Ref, RunCommand, StartNodes, WriteFile
 from .quoting import plain, shown, shown_argv
@@ -25,21 +25,43 @@ def render_text(plan: LaunchPlan, spec: ResolvedSpec, again: str, *, color: bool
         color: whether to use ANSI colours; without them defaults are told apart by their place alone.
         width: columns to fit; the terminal's when not given.
     """
-    width = width or min(shutil.get_terminal_size((100, 24)).columns, 140)
-    paint = _Paint(color=color)
+    width = width or terminal_width()
+    paint = Paint(color=color)
     blocks = [
         [_headline(plan, spec, paint)],
-        list(_document(spec, paint, width)),
-        list(_steps(plan, paint)),
-        *(_node(plan, index, paint) for index in range(len(plan.nodes))),
-        list(_adds(plan, paint)),
-        list(_findings(plan, paint)),
+        *body(plan, spec, paint, width),
+        list(findings_block(plan.findings, paint)),
         [f"  {paint.dim(again)}"],
     ]
+    return joined(blocks)
+
+
+def terminal_width() -> int:
+    """Columns to fill: the terminal's, but no wider than a person reads."""
+    return min(shutil.get_terminal_size((100, 24)).columns, 140)
+
+
+def joined(blocks: Iterable[list[str]]) -> str:
+    """Blocks of lines with a blank line between them."""
     return "\n" + "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-class _Paint:
+def body(
+    plan: LaunchPlan, spec: ResolvedSpec, paint: Paint, width: int, hidden: frozenset[str] = frozenset()
+) -> list[list[str]]:
+    """What the plan is made of: document, steps, the commands of each node, the environment that jobc adds.
+
+    The values at the paths in `hidden` are left out.
+    """
+    return [
+        list(_document(spec, paint, width, hidden)),
+        list(_steps(plan, paint)),
+        *(_node(plan, index, paint) for index in range(len(plan.nodes))),
+        list(_adds(plan, paint)),
+    ]
+
+
+class Paint:
     """ANSI styles, or none."""
 
     def __init__(self, *, color: bool) -> None:
@@ -55,11 +77,12 @@ class _Paint:
         return f"\x1b[33m{text}\x1b[0m" if self._color else text
 
 
-def _label(word: str, paint: _Paint) -> str:
+def label(word: str, paint: Paint) -> str:
+    """What stands before a line: a word in the margin, or its width in spaces."""
     return "  " + paint.bold(word) + " " * (_LABEL - len(word))
 
 
-def _headline(plan: LaunchPlan, spec: ResolvedSpec, paint: _Paint) -> str:
+def _headline(plan: LaunchPlan, spec: ResolvedSpec, paint: Paint) -> str:
     job = spec.job
     hardware = type(job.hardware).__struct_config__.tag
     device = "process" if hardware == "auto" else hardware
@@ -71,27 +94,32 @@ def _headline(plan: LaunchPlan, spec: ResolvedSpec, paint: _Paint) -> str:
     return f"  {paint.bold(plan.name)}   plan {plan.digest[:8]}   {sum_} = {processes}   target {target}"
 
 
-def _document(spec: ResolvedSpec, paint: _Paint, width: int) -> Iterator[str]:
+def _document(spec: ResolvedSpec, paint: Paint, width: int, hidden: frozenset[str]) -> Iterator[str]:
     """Values that somebody set or that follow from them, then the mere defaults."""
-    values = dict(_flat(spec.values(), "", spec))
+    values = {path: value for path, value in flat_values(spec) if path not in hidden}
     set_ = {path: value for path, value in values.items() if spec.origin(path).layer != "default"}
     lost = {item.path: item for item in spec.beaten}
     paths = [_short(path) for path in set_]
     column = min(max((len(path) for path in paths), default=0), 36)
     texts = [_one_line(value, width) for value in set_.values()]
     wide = min(max((len(text) for text in texts), default=0), 30)
-    label = "document"
+    margin = "document"
     for path, name, text in zip(set_, paths, texts, strict=True):
         beaten = lost.get(path)
         was = f"   was {_one_line(beaten.value, width)} ({beaten.origin})" if beaten is not None else ""
         line = f"{name:<{column}}  {text:<{wide}}  {spec.origin(path)}{was}"
-        yield (_label(label, paint) + line).rstrip()
-        label = ""
+        yield (label(margin, paint) + line).rstrip()
+        margin = ""
     rest = [f"{_short(path)}={_one_line(value, width)}" for path, value in values.items() if path not in set_]
-    head = _label(label, paint)
+    head = label(margin, paint)
     for line in textwrap.wrap("  ".join(rest), width - 13, break_on_hyphens=False, break_long_words=False):
         yield head + paint.dim(line)
-        head = _label("", paint)
+        head = label("", paint)
+
+
+def flat_values(spec: ResolvedSpec) -> Iterator[tuple[str, object]]:
+    """Every value of the document with its path, lists of words as one."""
+    return _flat(spec.values(), "", spec)
 
 
 def _flat(value: object, path: str, spec: ResolvedSpec) -> Iterator[tuple[str, object]]:
@@ -130,8 +158,8 @@ def _one_line(value: object, width: int) -> str:
     return text if len(text) <= room else f"{text[: room - 3]}..."
 
 
-def _steps(plan: LaunchPlan, paint: _Paint) -> Iterator[str]:
-    label = "submit"
+def _steps(plan: LaunchPlan, paint: Paint) -> Iterator[str]:
+    margin = "submit"
     for number, step in enumerate(plan.submit, 1):
         match step:
             case WriteFile():
@@ -145,8 +173,8 @@ def _steps(plan: LaunchPlan, paint: _Paint) -> Iterator[str]:
                 if step.ports:
                     ports = ", ".join(str(port) for port in step.ports)
                     line += f"  {paint.dim(f'needs port {ports} free')}"
-        yield f"{_label(label, paint)}{number}  {line}"
-        label = ""
+        yield f"{label(margin, paint)}{number}  {line}"
+        margin = ""
 
 
 def _size(step: WriteFile) -> str:
@@ -154,26 +182,26 @@ def _size(step: WriteFile) -> str:
     return f"{lines} line{'s' if lines > 1 else ''}"
 
 
-def _node(plan: LaunchPlan, index: int, paint: _Paint) -> list[str]:
+def _node(plan: LaunchPlan, index: int, paint: Paint) -> list[str]:
     node = plan.nodes[index]
     lines: list[str] = []
-    label = f"node {index}"
+    margin = f"node {index}"
     for command in node.commands[:_REPEATED]:
         own = _own_variables(node.commands, command)
-        head = f"{_label(label, paint)}{' '.join([*own, ''])}"
+        head = f"{label(margin, paint)}{' '.join([*own, ''])}"
         text = shown_argv(command.argv)
         if command.title is not None:
             name = command.argv[2]
             text = text.replace(f"{name} ", f"{name} {paint.dim(f'({command.title})')} ", 1)
         lines.append(head + text)
-        label = ""
+        margin = ""
     if len(node.commands) > _REPEATED:
         lines.append(
-            _label("", paint) + paint.dim(f"... and {len(node.commands) - _REPEATED} more, to rank {node.ranks[-1]}")
+            label("", paint) + paint.dim(f"... and {len(node.commands) - _REPEATED} more, to rank {node.ranks[-1]}")
         )
     cwd = node.commands[0].cwd
     if cwd is not None:
-        lines.append(f"{_label('', paint)}{paint.dim(f'in {shown(cwd)}')}")
+        lines.append(f"{label('', paint)}{paint.dim(f'in {shown(cwd)}')}")
     return lines
 
 
@@ -188,25 +216,26 @@ def _own_variables(commands: tuple[Command, ...], command: Command) -> list[str]
     ]
 
 
-def _adds(plan: LaunchPlan, paint: _Paint) -> Iterator[str]:
+def _adds(plan: LaunchPlan, paint: Paint) -> Iterator[str]:
     """The environment that jobc adds to what the processes inherit."""
     commands = plan.nodes[0].commands
     first = commands[0]
-    label = "adds"
+    margin = "adds"
     for name, value in first.env.items():
         if all(other.env.get(name) == value for other in commands):
-            yield f"{_label(label, paint)}{name}={shown(value)}"
-            label = ""
+            yield f"{label(margin, paint)}{name}={shown(value)}"
+            margin = ""
     for prefix in first.unset:
-        yield f"{_label(label, paint)}{paint.dim(f'{prefix}* is taken away where it is inherited')}"
-        label = ""
+        yield f"{label(margin, paint)}{paint.dim(f'{prefix}* is taken away where it is inherited')}"
+        margin = ""
     for name in plan.secrets:
-        yield f"{_label(label, paint)}{name} {paint.dim('(secret, from your environment)')}"
-        label = ""
+        yield f"{label(margin, paint)}{name} {paint.dim('(secret, from your environment)')}"
+        margin = ""
 
 
-def _findings(plan: LaunchPlan, paint: _Paint) -> Iterator[str]:
-    for finding in plan.findings:
+def findings_block(findings: Iterable[Finding], paint: Paint) -> Iterator[str]:
+    """Findings as they are printed below a plan."""
+    for finding in findings:
         head, _, rest = finding.render().partition("\n")
         yield f"  {paint.warn(head)}"
         if rest:

@@ -13,7 +13,7 @@ from .findings import Finding
 from .scalars import read_scalar
 from .shape import at, leaf
 from .sources import Sources
-from .tree import Entry, Mapping, Node, Origin, Path, Scalar, Sequence, dotted, leaves, plain
+from .tree import Entry, Mapping, Node, Origin, Path, Scalar, Sequence, dotted, find, leaves, plain
 from .untyped import as_dict, as_list
 
 _CREDENTIAL = re.compile(r"(?i)(secret|token|passw|pwd$|credential|api_?key|access_?key|private_?key|auth)")
@@ -43,6 +43,33 @@ def interpolate(root: Mapping, env: MappingType[str, str], sources: Sources) -> 
     if loops:
         return Interpolated(_without(root, {path for path, _ in wanted}), loops)
     return _Resolution(root, env, sources).run(wanted)
+
+
+def interpolate_name(
+    name: Scalar,
+    number: int,
+    made: dict[str, str],
+    secrets: tuple[Node | None, ...],
+    env: MappingType[str, str],
+    sources: Sources,
+) -> tuple[str | None, tuple[Finding, ...]]:
+    """The name of a choice in a defaults list: `${group}` is another choice, `${oc.env:X}` a variable, no secret."""
+    entries = [Entry(key, name.origin, Scalar(word, word, name.origin)) for key, word in made.items()]
+    declared = tuple(item for found in secrets if isinstance(found, Sequence) for item in found.items)
+    items = (*(Scalar(None, "", name.origin) for _ in range(number)), name)
+    root = Mapping(
+        (
+            *(entry for entry in entries if entry.key not in ("secrets", "defaults")),
+            Entry("secrets", name.origin, Sequence(declared, name.origin)),
+            Entry("defaults", name.origin, Sequence(items, name.origin)),
+        ),
+        name.origin,
+    )
+    done = interpolate(root, env, sources)
+    if done.findings:
+        return None, done.findings
+    resolved = find(done.root, ("defaults", number))
+    return (resolved.text if isinstance(resolved, Scalar) else None), ()
 
 
 def _has(node: Scalar) -> bool:

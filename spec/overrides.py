@@ -7,8 +7,8 @@ value was written as, because arguments and environment variables keep it (`1e-4
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -17,26 +17,51 @@ from .scalars import read_scalar
 from .sources import Sources
 from .tree import Entry, Mapping, Node, Origin, Path, Scalar, Sequence
 
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override as HydraOverride
 
-class Override(msgspec.Struct, frozen=True):
-    """One parsed override: set the value at a path, or delete it."""
+MOST_PLANS = 1000  # of one sweep
 
-    action: Literal["set", "delete"]
+
+class Override(msgspec.Struct, frozen=True, kw_only=True):
+    """One parsed override: set the value at a path, add one, or delete it.
+
+    `group` is what stands before the `=` when it can name a group of files (`hardware`, `training/opt`), and `package`
+    what follows its `@`. `path` is empty where the word can only mean a group. A deletion may have no value.
+    """
+
+    text: str
+    action: Literal["set", "add", "force", "delete"]
     path: Path
-    value: Node
+    group: str | None = None
+    package: str | None = None
+    value: Node | None = None
     origin: Origin
 
 
-def parse_overrides(texts: tuple[str, ...], sources: Sources) -> tuple[list[Override], list[Finding]]:
-    """The overrides in their order, and a finding (J201, J202) for each that cannot be used."""
-    good: list[Override] = []
+#: One word of the command line: one override, or in a sweep one for each of its values.
+Choices = tuple[Override, ...]
+
+
+def parse_overrides(
+    texts: tuple[str, ...], sources: Sources, names: Callable[[str], list[str]] | None = None, *, sweep: bool = False
+) -> tuple[list[Choices], list[Finding]]:
+    """The overrides in their order, and a finding (J109, J201, J202, J207) for each that cannot be used.
+
+    Args:
+        texts: the words.
+        sources: takes the words, for excerpts.
+        names: the choices of a group, for `glob`.
+        sweep: whether a word may have several values.
+    """
+    good: list[Choices] = []
     bad: list[Finding] = []
     for text, source, following in _words(texts, sources):
-        parsed = _not_an_override(text, source, following) or _parse(text, source)
-        if isinstance(parsed, Override):
-            good.append(parsed)
-        else:
+        parsed = _not_an_override(text, source, following) or _parse(text, source, names, sweep=sweep)
+        if isinstance(parsed, _Problem):
             bad.append(sources.finding(parsed.code, parsed.origin, parsed.cause, parsed.next_step))
+        else:
+            good.append(parsed)
     return good, bad
 
 
@@ -80,8 +105,10 @@ def _not_an_override(text: str, source: str, following: str) -> _Problem | None:
     if following:
         step = f"write it without spaces: `{text}{following}`"
         return _Problem("J201", whole, f"`{text}` and `{following}` are two words, an override is one", step)
-    if text.startswith("--"):
-        step = "options of jobc stand before the job file; arguments of the script are `args=[--epochs,3]`"
+    if text.startswith("-"):
+        step = "this command has no such option; arguments of the script are `args=[--epochs,3]`"
+        if text in ("-m", "--multirun"):
+            step = "`jobc plan -m` shows the plans of a sweep"
         return _Problem("J201", whole, f"`{text}` is not an override", step)
     if text.startswith("="):
         return _Problem("J201", whole, f"`{text}` has no path before the `=`", "for example `nodes.count=2`")
@@ -93,16 +120,14 @@ def _not_an_override(text: str, source: str, following: str) -> _Problem | None:
     return None
 
 
-def _parse(text: str, source: str) -> Override | _Problem:
+def _parse(text: str, source: str, names: Callable[[str], list[str]] | None, *, sweep: bool) -> Choices | _Problem:
     from antlr4.error.Errors import LexerNoViableAltException
-    from hydra.core.override_parser.types import Override as HydraOverride
-    from hydra.core.override_parser.types import OverrideType
     from hydra.errors import HydraException
 
     from .hydra_grammar import parse
 
     try:
-        parsed: HydraOverride = parse(text)
+        parsed, pieces = parse(text)
     except HydraException as error:
         cause = error.__cause__
         column = getattr(error, "column", None)
@@ -111,21 +136,96 @@ def _parse(text: str, source: str) -> Override | _Problem:
         in_value = (column or 0) > text.find("=")
         hint = _quoting_hint(text) if in_value else "an override is a path, `=` and a value: `nodes.count=2`"
         return _Problem("J201", _at(source, (column or 0) + 1), _syntax(str(error)), hint)
-    key_column = len(text) - len(text.lstrip("+~")) + 1
     key = parsed.key_or_group
-    place = _at(source, key_column, len(key))
-    if parsed.package is not None or "/" in key:
-        step = "name the setting by its path, such as `nodes.count=2`"
-        return _Problem("J202", place, f"`{text.partition('=')[0]}` names a package, which a job does not have", step)
-    if parsed.is_sweep_override():
-        step = "a list is written in brackets, `key=[a,b]`; a value with a comma in quotes, `key='\"a,b\"'`"
-        return _Problem("J201", place, f"`{key}` has several values, and jobc plans one job at a time", step)
+    place = _at(source, len(text) - len(text.lstrip("+~")) + 1, len(key))
+    base = _base(text, parsed, place)
+    if isinstance(base, _Problem):
+        return base
+    try:
+        if not parsed.is_sweep_override():
+            if parsed.value_type is None:
+                return (base,)
+            return (msgspec.structs.replace(base, value=_node(parsed.value(), text, source, _value_column(text))),)
+        if not sweep:
+            step = "`jobc plan -m` shows a plan for each; a list goes in brackets, `key=[a,b]`, a comma in quotes"
+            return _Problem("J201", place, f"`{key}` has several values, and this is one plan", step)
+        return _swept(base, parsed, pieces, names)
+    except _TwiceError as error:
+        step = "keep one of them"
+        return _Problem("J109", error.origin, f"`{error.key}` is written twice in this mapping", step)
+
+
+def _base(text: str, parsed: HydraOverride, place: Origin) -> Override | _Problem:
+    """The override without its value."""
+    key = parsed.key_or_group
     path: Path = tuple(key.split("."))
     if not all(path):
         return _Problem("J202", place, "an override starts with the path of a setting", "for example `nodes.count=2`")
-    value = _node(parsed.value(), text, source, len(text.partition("=")[0]) + 2)
-    action: Literal["set", "delete"] = "delete" if parsed.type == OverrideType.DEL else "set"
-    return Override(action, path, value, place)
+    if parsed.package is not None and len(path) > 1:
+        step = f"a group is named by its folder, such as `{'/'.join(key.split('.'))}`"
+        return _Problem("J202", place, f"`{key}` is the path of a setting, and `@` goes with a group", step)
+    return Override(
+        text=text,
+        action={"CHANGE": "set", "ADD": "add", "FORCE_ADD": "force", "DEL": "delete"}[parsed.type.name],  # pyright: ignore[reportArgumentType]
+        path=() if parsed.package is not None or "/" in key else path,
+        group=key if len(path) == 1 else None,
+        package=parsed.package,
+        origin=place,
+    )
+
+
+def _swept(
+    base: Override, parsed: HydraOverride, pieces: list[tuple[str, int]], names: Callable[[str], list[str]] | None
+) -> Choices | _Problem:
+    """One override for each value of a sweep."""
+    from hydra.core.override_parser.types import Glob
+    from hydra.errors import HydraException
+
+    from .hydra_grammar import as_word, choices
+
+    value: Any = parsed.value()
+    text, source, head = base.text, base.origin.source, base.text.partition("=")[0]
+    written = _at(source, _value_column(text), len(text))
+    if base.action == "delete":
+        return _Problem("J207", written, "`~` removes one setting, a sweep has several", "sweep over values: `key=a,b`")
+    if parsed.is_interval_sweep():
+        step = "give values: `key=1,2,3`, or steps: `key=range(1,10,3)`"
+        return _Problem("J207", written, "an interval has no countable values", step)
+    if getattr(value, "shuffle", False):
+        return _Problem("J207", written, "plans have an order that does not change", "leave `shuffle` out")
+    if isinstance(value, Glob):
+        found = names(base.group) if names is not None and base.group is not None else []
+        chosen: list[Any] = value.filter(found)
+        if not chosen:
+            known = f"its choices: {', '.join(found)}" if found else "`glob` looks through the files of a group"
+            return _Problem("J207", written, f"no choice of `{'.'.join(map(str, base.path))}` matches", known)
+        pieces = []
+    else:
+        try:
+            chosen = list(choices(parsed, MOST_PLANS + 1))
+        except (HydraException, ValueError, ArithmeticError) as error:
+            return _Problem("J207", written, f"the values cannot be counted: {error}", "see `range(start,stop,step)`")
+    if not chosen:
+        return _Problem("J207", written, "the sweep has no values", "for example `range(1,4)`: 1, 2 and 3")
+    if len(pieces) != len(chosen):
+        pieces = [(as_word(item), written.column - 1 if written.column else 0) for item in chosen]
+    return tuple(
+        msgspec.structs.replace(base, text=f"{head}={word}", value=_node(item, text, source, column + 1))
+        for item, (word, column) in zip(chosen, pieces, strict=True)
+    )
+
+
+class _TwiceError(Exception):
+    """A key stands twice in a mapping."""
+
+    def __init__(self, key: str, origin: Origin) -> None:
+        super().__init__(key)
+        self.key = key
+        self.origin = origin
+
+
+def _value_column(text: str) -> int:
+    return len(text.partition("=")[0]) + 2
 
 
 def _node(value: Any, text: str, source: str, column: int) -> Node:
@@ -139,11 +239,14 @@ def _node(value: Any, text: str, source: str, column: int) -> Node:
         # Hydra's grammar reads some numbers of YAML as words (`007`, `0x1f`); a job means the same in both places.
         return Scalar(read_scalar(value.text) if value.value == value.text else value.value, value.value, origin)
     if isinstance(value, dict):
-        entries = [
-            Entry(str(key), _at(source, column), _node(item, text, source, column))  # pyright: ignore[reportUnknownArgumentType]
-            for key, item in value.items()  # pyright: ignore[reportUnknownVariableType]
-        ]
-        return Mapping(tuple(entries), _at(source, column))
+        entries: dict[str, Entry] = {}
+        for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
+            word = key.text if isinstance(key, Written) else str(key)  # pyright: ignore[reportUnknownArgumentType]
+            origin = _at(source, key.column + 1, len(word)) if isinstance(key, Written) else _at(source, column)
+            if word in entries:
+                raise _TwiceError(word, origin)
+            entries[word] = Entry(word, origin, _node(item, text, source, column))
+        return Mapping(tuple(entries.values()), _at(source, column))
     if isinstance(value, list):
         return Sequence(tuple(_node(item, text, source, column) for item in value), _at(source, column))  # pyright: ignore[reportUnknownVariableType]
     rest = text.partition("=")[2]

@@ -7,36 +7,42 @@ from pathlib import Path
 
 from .findings import Finding, FindingsError, Place, did_you_mean, finding
 from .sources import Sources
-from .tree import Mapping
+from .tree import Layer, Mapping, Origin
 
 LARGEST = 1 << 20  # bytes; a job file is a page of settings, and a larger one is some other file
-_FORMATS = (".yaml", ".yml", ".toml")
+FORMATS = (".yaml", ".yml", ".toml")
 
 
-def read_document(path: Path, shown: str, sources: Sources) -> tuple[Mapping, list[Finding]]:
-    """The tree of a job file, and the findings that did not keep it from being read.
+def read_document(
+    path: Path, shown: str, sources: Sources, *, layer: Layer = "file", may_be_empty: bool = False
+) -> tuple[Mapping, list[Finding]]:
+    """The tree of a job file or of a file that it builds on, and the findings that did not keep it from being read.
 
     Args:
         path: the file.
         shown: the name under which findings show it.
         sources: takes the text, for excerpts.
+        layer: what the origins of its values say; presets are YAML.
+        may_be_empty: whether a file without any setting is a mapping without keys, not a mistake.
 
     Raises:
         FindingsError: J101 (not a readable file), J102 (not valid), J108 (not a mapping), J111, J112.
     """
     text = _read_text(path, shown)
     sources.add(shown, text)
+    if may_be_empty and all(not line.strip() or line.lstrip().startswith("#") for line in text.splitlines()):
+        return Mapping((), Origin(layer=layer, source=shown, line=1, column=1)), []
     if path.suffix == ".toml":
         from .toml_reader import read_toml
 
         return read_toml(text, shown, sources)
     from .yaml_reader import read_yaml
 
-    return read_yaml(text, shown, sources)
+    return read_yaml(text, shown, sources, layer)
 
 
 def _read_text(path: Path, shown: str) -> str:
-    if path.suffix not in _FORMATS:
+    if path.suffix not in FORMATS:
         raise _unreadable(shown, f"`{shown}` does not end in .yaml, .yml or .toml", "name the file by its format")
     try:
         kind = path.stat()
@@ -73,7 +79,7 @@ def _unreadable(shown: str, cause: str, next_step: str | None) -> FindingsError:
 def _other_jobs(path: Path) -> str | None:
     """The nearest job file beside a missing one."""
     try:
-        names = sorted(entry.name for entry in path.parent.iterdir() if entry.suffix in _FORMATS)[:50]
+        names = sorted(entry.name for entry in path.parent.iterdir() if entry.suffix in FORMATS)[:50]
     except OSError:
         return f"the folder `{path.parent}` does not exist"
     hint = did_you_mean(path.name, names)

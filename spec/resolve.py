@@ -5,39 +5,38 @@ Each stage is a function of the one before. After this module nothing reads a de
 
 from __future__ import annotations
 
-import os
-import posixpath
-import re
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from collections.abc import Mapping as MappingType
+from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from . import shape
+from .derive import Facts, derive
 from .findings import Finding, FindingsError, Place, finding
+from .groups import Document, Library
 from .model import Job
-from .reading import read_document
 from .resolved import Beaten, ResolvedSpec
 from .sources import Sources
-from .tree import (
-    Entry,
-    Mapping,
-    Node,
-    Origin,
-    Scalar,
-    Sequence,
-    dotted,
-    find,
-    leaves,
-    plain,
-    put,
-)
-from .tree import (
-    Path as TreePath,
-)
+from .tree import Entry, Mapping, Node, Scalar, Sequence, dotted, leaves, plain
+from .tree import Path as TreePath
+
+if TYPE_CHECKING:
+    from .defaults import Item
+    from .overrides import Choices, Override
 
 _TEXTS = ("args", "env", "command")  # settings whose scalars keep the text they were written as
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """One job of a sweep: its overrides, and its spec or what is wrong with it."""
+
+    overrides: tuple[str, ...]
+    spec: ResolvedSpec | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 def resolve(
@@ -47,6 +46,7 @@ def resolve(
     env: MappingType[str, str],
     cwd: Path,
     count_gpus: Callable[[], int],
+    config_dirs: tuple[str, ...] = (),
 ) -> ResolvedSpec:
     """The resolved spec of a job file with overrides.
 
@@ -54,42 +54,129 @@ def resolve(
         path: the job file, as the user wrote it.
         overrides: words of Hydra's override grammar, in their order.
         env: the environment that `${oc.env:...}` reads.
-        cwd: the folder that paths in overrides and `path` itself are relative to.
+        cwd: the folder that paths in overrides, `config_dirs` and `path` itself are relative to.
         count_gpus: counts the GPUs of this machine; called only for `hardware.per_node: all`.
+        config_dirs: folders that are searched for group files after the job's own.
 
     Raises:
         FindingsError: everything that is wrong with the document and the overrides, at once.
     """
-    sources = Sources()
-    document, findings = read_document(cwd / path, str(path), sources)
-    parsed = []
-    if overrides:
+    job = _Opened(path, env=env, cwd=cwd, count_gpus=count_gpus, config_dirs=config_dirs)
+    words, problems = job.parse(overrides, sweep=False)
+    return job.resolve([word[0] for word in words], problems)
+
+
+def resolve_sweep(
+    path: Path,
+    overrides: tuple[str, ...] = (),
+    *,
+    env: MappingType[str, str],
+    cwd: Path,
+    count_gpus: Callable[[], int],
+    config_dirs: tuple[str, ...] = (),
+) -> tuple[Variant, ...]:
+    """Every job of a sweep: the product of the values of all overrides, the last one changing fastest.
+
+    The files are read once. What is wrong with one job is told with that job; the arguments are those of `resolve`.
+
+    Raises:
+        FindingsError: the job file cannot be read, or an override cannot be taken apart.
+    """
+    job = _Opened(path, env=env, cwd=cwd, count_gpus=count_gpus, config_dirs=config_dirs)
+    words, problems = job.parse(overrides, sweep=True)
+    problems += _too_many(words, job.sources)
+    if problems:
+        raise FindingsError((*job.document.findings, *problems))
+    return tuple(job.variant(chosen) for chosen in product(*words))
+
+
+def _too_many(words: list[Choices], sources: Sources) -> Iterator[Finding]:
+    from .overrides import MOST_PLANS
+
+    count = math.prod(len(word) for word in words)
+    if count > MOST_PLANS:
+        widest = max(words, key=len)
+        cause = f"the sweep has more than {MOST_PLANS} plans"
+        yield sources.finding("J207", widest[0].origin, cause, "sweep over fewer values at once")
+
+
+class _Opened:
+    """A job file that was read, and everything that resolving it needs beside its overrides."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        env: MappingType[str, str],
+        cwd: Path,
+        count_gpus: Callable[[], int],
+        config_dirs: tuple[str, ...],
+    ) -> None:
+        self.sources = Sources()
+        self._env = env
+        self._facts = Facts(self.sources, (cwd / path).resolve().parent, cwd, count_gpus)
+        self._library = Library(cwd / path, str(path), config_dirs, cwd, self.sources)
+        self.document = self._library.job()
+
+    def parse(self, texts: tuple[str, ...], *, sweep: bool) -> tuple[list[Choices], list[Finding]]:
+        if not texts:
+            return [], []
         from .overrides import parse_overrides
 
-        parsed, problems = parse_overrides(overrides, sources)
+        return parse_overrides(texts, self.sources, self._library.names, sweep=sweep)
+
+    def variant(self, overrides: tuple[Override, ...]) -> Variant:
+        """The job of a sweep with these overrides."""
+        texts = tuple(override.text for override in overrides)
+        try:
+            spec = self.resolve(list(overrides), [])
+        except FindingsError as error:
+            return Variant(overrides=texts, findings=error.findings)
+        return Variant(overrides=texts, spec=spec)
+
+    def resolve(self, overrides: list[Override], findings: list[Finding]) -> ResolvedSpec:
+        from .compose import compose
+
+        composed = compose(self.document, overrides, self._library, self.sources, self._name)
+        findings = [*self._library.findings, *findings, *composed.findings]
+        root, problems = _without_missing(composed.root, self.sources)
         findings += problems
-    from .compose import compose
+        root, problems = _interpolated(shape.normal(root), self._env, self.sources)
+        findings += problems
+        from .validate import validate
 
-    composed = compose(document, parsed, sources)
-    findings += composed.findings
-    root, problems = _interpolated(shape.normal(composed.root), env, sources)
-    findings += problems
-    from .validate import validate
+        findings += validate(root, self.sources)
+        if any(finding.severity == "error" for finding in findings):
+            raise FindingsError(tuple(findings))
+        return _finish(root, composed.beaten, composed.dropped, self._facts)
 
-    findings += validate(root, sources)
-    if any(finding.severity == "error" for finding in findings):
-        raise FindingsError(tuple(findings))
-    project_dir = (cwd / path).resolve().parent
-    return _finish(root, composed.beaten, composed.dropped, _Facts(sources, project_dir, cwd, count_gpus))
+    def _name(
+        self, name: str, item: Item, made: dict[str, str], document: Document
+    ) -> tuple[str | None, tuple[Finding, ...]]:
+        from .interpolate import interpolate_name
+
+        secrets = (self.document.root.get("secrets"), document.root.get("secrets"))
+        return interpolate_name(Scalar(name, name, item.origin), item.number, made, secrets, self._env, self.sources)
 
 
-class _Facts(msgspec.Struct, frozen=True):
-    """What deriving values may look at, beside the document."""
+def _without_missing(root: Mapping, sources: Sources) -> tuple[Mapping, list[Finding]]:
+    """The document without values that are `???`, and a finding for each: somebody has to give them."""
+    findings: list[Finding] = []
+    for path, node in leaves(root):
+        if isinstance(node, Scalar) and node.value == "???" and not any(isinstance(part, int) for part in path):
+            name = dotted(path)
+            step = f"give it on the command line, `{name}=...`, or in a document that builds on this one"
+            findings.append(sources.finding("J107", node.origin, f"`{name}` must be given", step))
+            root = _remove(root, path)
+    return root, findings
 
-    sources: Sources
-    project_dir: Path
-    cwd: Path
-    count_gpus: Callable[[], int]
+
+def _remove(node: Mapping, path: TreePath) -> Mapping:
+    key = str(path[0])
+    entry = node.entry(key)
+    if len(path) == 1 or entry is None or not isinstance(entry.value, Mapping):
+        return node.without(key)
+    return node.put(Entry(key, entry.origin, _remove(entry.value, path[1:])))
 
 
 def _interpolated(root: Mapping, env: MappingType[str, str], sources: Sources) -> tuple[Mapping, list[Finding]]:
@@ -133,9 +220,9 @@ def _as_text(root: Mapping) -> Mapping:
     return root
 
 
-def _finish(root: Mapping, beaten: tuple[Beaten, ...], dropped: tuple[Beaten, ...], facts: _Facts) -> ResolvedSpec:
+def _finish(root: Mapping, beaten: tuple[Beaten, ...], dropped: tuple[Beaten, ...], facts: Facts) -> ResolvedSpec:
     findings: list[Finding] = []
-    root = _derive(root, facts, findings)
+    root = derive(root, facts, findings)
     if any(finding.severity == "error" for finding in findings):
         raise FindingsError(tuple(findings))
     job = msgspec.convert(plain(root), Job)
@@ -181,86 +268,3 @@ def _dropped_hint(dropped: tuple[Beaten, ...]) -> Finding:
 
 def _word(value: object) -> str:
     return msgspec.json.encode(value).decode() if not isinstance(value, str) else value
-
-
-# --- derived values -------------------------------------------------------------------------------------------------
-
-
-def _derive(root: Mapping, facts: _Facts, findings: list[Finding]) -> Mapping:
-    """Values that the document left open, each derived from others, in the order they depend on each other."""
-    root = _count_devices(root, facts, findings)
-    processes = _number(root, ("hardware", "per_node")) * _number(root, ("nodes", "count"))
-    several = _number(root, ("hardware", "per_node")) > 1
-    if several and _value(root, ("hardware", "threads_per_process")) is None:
-        root = _set(root, ("hardware", "threads_per_process"), 1, "hardware.per_node")
-    if _value(root, ("launcher",)) == "auto":
-        root = _set(root, ("launcher",), "torchrun" if processes > 1 else "python", "the number of processes")
-    if root.get("paradigm") is None:
-        root = _set(root, ("paradigm", "kind"), "ddp" if processes > 1 else "none", "the number of processes")
-    root = shape.normal(root)
-    for key in ("script", "workdir"):
-        root = _relative(root, key, facts)
-    if root.get("name") is None:
-        root = _name(root)
-    return root
-
-
-def _count_devices(root: Mapping, facts: _Facts, findings: list[Finding]) -> Mapping:
-    path = ("hardware", "per_node")
-    if _value(root, path) != "all":
-        return root
-    count = facts.count_gpus()
-    if count > 0:
-        return put_scalar(root, path, count, Origin(layer="detected", name="on this machine"))
-    node = find(root, path)
-    cause = "`hardware.per_node: all` counts the GPUs of this machine, and it has none"
-    findings.append(facts.sources.finding("J310", node.origin if node is not None else None, cause, "write a number"))
-    return put_scalar(root, path, 1, Origin(layer="detected"))
-
-
-def _relative(root: Mapping, key: str, facts: _Facts) -> Mapping:
-    """A path relative to the job's folder, so that the plan reads the same on every machine."""
-    node = root.get(key)
-    if not isinstance(node, Scalar) or not isinstance(node.value, str):
-        return root
-    text = node.value
-    if not Path(text).is_absolute():
-        if node.origin.layer == "override" or node.origin.source.startswith("override "):
-            text = os.path.relpath(facts.cwd / text, facts.project_dir)
-        text = posixpath.normpath(text.replace(os.sep, "/"))
-    return root.put(Entry(key, node.origin, Scalar(text, text, node.origin)))
-
-
-def _name(root: Mapping) -> Mapping:
-    """The job's name, from what it runs."""
-    for key in ("script", "module", "command"):
-        node = root.get(key)
-        if isinstance(node, Sequence) and node.items:
-            node = node.items[0]
-        if isinstance(node, Scalar) and isinstance(node.value, str):
-            words = posixpath.basename(node.value)
-            stem = words.rpartition(".")[2] if key == "module" else posixpath.splitext(words)[0]
-            name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:63]
-            return _set(root, ("name",), name or "job", key)
-    return _set(root, ("name",), "job", "nothing to run")
-
-
-def _value(root: Mapping, path: TreePath) -> object:
-    node = find(root, path)
-    return node.value if isinstance(node, Scalar) else None
-
-
-def _number(root: Mapping, path: TreePath) -> int:
-    value = _value(root, path)
-    return value if isinstance(value, int) else 1
-
-
-def _set(root: Mapping, path: TreePath, value: str | int, source: str) -> Mapping:
-    return put_scalar(root, path, value, Origin(layer="derived", name=f"from {source}"))
-
-
-def put_scalar(root: Mapping, path: TreePath, value: str | int, origin: Origin) -> Mapping:
-    """The document with a scalar at a path."""
-    done = put(root, path, Scalar(value, str(value), origin), origin)
-    assert isinstance(done, Mapping)  # noqa: S101 - the path is not empty
-    return done

@@ -29,11 +29,30 @@ TEXTS = frozenset({"args", "command", "env"})
 
 Schema = dict[str, Any]
 
+#: The one key that is no field: it is gone once the documents it names are merged (`defaults.py` reads it).
+DEFAULTS: Schema = {
+    "type": ["array", "null"],
+    "description": "What this document builds on: other documents (`base`) and choices of groups (`hardware: h200x8`).",
+    "items": {
+        "if": {"type": "object"},
+        "then": {
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": {
+                "type": ["string", "integer", "array", "null"],
+                "items": {"type": ["string", "integer"]},
+            },
+        },
+        "else": {"type": "string"},
+    },
+}
+
 
 def job_schema() -> Schema:
     """The JSON Schema of `job.yaml` and `job.toml`."""
     maker = _Maker()
     root = maker.block(inspect.type_info(Job), Job.__doc__)
+    root["properties"] = {"defaults": DEFAULTS, **root["properties"]}
     interpolation = {
         "type": "string",
         "pattern": r"\$\{",

@@ -18,6 +18,10 @@ class Sources:
         """Remember a text: a whole file, or one override."""
         self._lines[name] = text.splitlines() or [""]
 
+    def lines(self, name: str) -> Sequence[str]:
+        """The lines of a text; none for a name that is not known."""
+        return self._lines.get(name, ())
+
     def place(self, origin: Origin) -> Place:
         """The origin as a place with its excerpt."""
         lines = self._lines.get(origin.source)

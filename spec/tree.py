@@ -7,17 +7,17 @@ from typing import Literal
 
 import msgspec
 
-Layer = Literal["default", "file", "environment", "override", "derived", "detected"]
+Layer = Literal["default", "preset", "file", "environment", "override", "derived", "detected"]
 
 #: Layers whose values a person asked for. A contradiction of one of them in code is an error.
-EXPLICIT: frozenset[str] = frozenset({"file", "environment", "override"})
+EXPLICIT: frozenset[str] = frozenset({"preset", "file", "environment", "override"})
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which layer set a value, and where.
 
-    A file has a 1-based line and column; an override (`source` is `override 2`) only a column. `name` is the variable
-    that was read (layer `environment`) or what a value was derived or detected from.
+    A file and a preset have a 1-based line and column; an override (`source` is `override 2`) only a column. `name` is
+    the variable that was read (layer `environment`) or what a value was derived or detected from.
     """
 
     layer: Layer

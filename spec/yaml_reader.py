@@ -14,7 +14,7 @@ import yaml
 from .findings import Finding, FindingsError, Place, finding
 from .scalars import read_scalar
 from .sources import Sources
-from .tree import Entry, Mapping, Node, Origin, Scalar, Sequence, Value
+from .tree import Entry, Layer, Mapping, Node, Origin, Scalar, Sequence, Value
 
 DEEPEST = 64
 MOST_NODES = 100_000
@@ -24,13 +24,13 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 
 
-def read_yaml(text: str, shown: str, sources: Sources) -> tuple[Mapping, list[Finding]]:
+def read_yaml(text: str, shown: str, sources: Sources, layer: Layer = "file") -> tuple[Mapping, list[Finding]]:
     """The tree of a YAML text whose root is a mapping, and findings about duplicate or unusable keys.
 
     Raises:
         FindingsError: J102 (syntax), J108 (the root is not a mapping), J111 (too deep or too large), J112 (tags).
     """
-    builder = _Builder(shown, sources)
+    builder = _Builder(shown, sources, layer)
     try:
         root = builder.document(iter(_parse(text, Loader=_Loader)))
     except yaml.YAMLError as error:
@@ -43,8 +43,9 @@ def read_yaml(text: str, shown: str, sources: Sources) -> tuple[Mapping, list[Fi
 class _Builder:
     """Turns a stream of events into nodes."""
 
-    def __init__(self, shown: str, sources: Sources) -> None:
+    def __init__(self, shown: str, sources: Sources, layer: Layer) -> None:
         self.findings: list[Finding] = []
+        self._layer: Layer = layer
         self._shown = shown
         self._sources = sources
         self._anchors: dict[str, tuple[Node, int]] = {}
@@ -143,7 +144,7 @@ class _Builder:
         start, end = event.start_mark, event.end_mark
         on_one_line = start.line == end.line and isinstance(event, yaml.ScalarEvent)
         return Origin(
-            layer="file",
+            layer=self._layer,
             source=self._shown,
             line=start.line + 1,
             column=start.column + 1,

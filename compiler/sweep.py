@@ -1,0 +1,102 @@
+"""The text form of a sweep: a table of what differs between its plans, and what they share once."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import NamedTuple
+
+from ..spec import Finding, ResolvedSpec
+from .plan import LaunchPlan
+from .text import Paint, body, findings_block, flat_values, joined, label, terminal_width
+
+_WIDEST = 32  # columns of one value in the table
+
+
+class Planned(NamedTuple):
+    """One plan of a sweep, with the overrides that lead to it."""
+
+    overrides: tuple[str, ...]
+    spec: ResolvedSpec
+    plan: LaunchPlan
+
+
+def render_sweep(plans: tuple[Planned, ...], first: str, *, color: bool, width: int | None = None) -> str:
+    """The plans of a sweep for a person.
+
+    Args:
+        plans: the plans in their order.
+        first: the command line that shows the first plan whole.
+        color: whether to use ANSI colours.
+        width: columns to fit; the terminal's when not given.
+    """
+    paint = Paint(color=color)
+    width = width or terminal_width()
+    names = sorted({planned.plan.name for planned in plans})
+    count = f"{len(plans)} plan{'s' if len(plans) != 1 else ''}"
+    headline = f"  {paint.bold(names[0] if len(names) == 1 else 'several jobs')}   {count}"
+    return joined(
+        [
+            [headline],
+            _table(plans, paint),
+            *_shared(plans, paint, width),
+            _findings(plans, paint),
+            [f"  {paint.dim(f'{first}   shows the first one whole')}"],
+        ]
+    )
+
+
+def _table(plans: tuple[Planned, ...], paint: Paint) -> list[str]:
+    """A row for each plan: the values of the overrides that vary, its digest, its processes."""
+    columns = list(zip(*(planned.overrides for planned in plans), strict=True))
+    varying = [words for words in columns if len(set(words)) > 1]
+    heads = ["plan", *(words[0].partition("=")[0] for words in varying), "digest", "nodes x processes"]
+    rows = [
+        [
+            str(number),
+            *(_cut(words[number - 1].partition("=")[2]) for words in varying),
+            planned.plan.digest[:8],
+            f"{len(planned.plan.nodes)} x {planned.spec.job.processes_per_node}",
+        ]
+        for number, planned in enumerate(plans, 1)
+    ]
+    widths = [max(len(row[index]) for row in [heads, *rows]) for index in range(len(heads))]
+    lines = ["  " + "   ".join(f"{word:<{wide}}" for word, wide in zip(row, widths, strict=True)) for row in rows]
+    head = "  " + "   ".join(f"{word:<{wide}}" for word, wide in zip(heads, widths, strict=True))
+    return [paint.dim(head.rstrip()), *(line.rstrip() for line in lines)]
+
+
+def _cut(text: str) -> str:
+    text = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
+
+
+def _shared(plans: tuple[Planned, ...], paint: Paint, width: int) -> list[list[str]]:
+    """The blocks of the first plan, without what is otherwise in another one."""
+    said = [dict(flat_values(planned.spec)) for planned in plans]
+    paths = list({path: None for values in said for path in values})
+    told = [
+        {path: (values.get(path), str(planned.spec.origin(path))) for path in paths}
+        for values, planned in zip(said, plans, strict=True)
+    ]
+    differing = frozenset(path for path in paths if any(one[path] != told[0][path] for one in told))
+    bodies = [body(planned.plan, planned.spec, paint, width, hidden=differing) for planned in plans]
+    document, *rest = bodies[0]
+    if differing:
+        names = ", ".join(path for path in paths if path in differing)
+        document += [label("differ", paint) + paint.dim(line) for line in textwrap.wrap(names, width - 13)[:1]]
+        document += [label("", paint) + paint.dim(line) for line in textwrap.wrap(names, width - 13)[1:]]
+    return [document, *(block for block in rest if all(block in other for other in bodies))]
+
+
+def _findings(plans: tuple[Planned, ...], paint: Paint) -> list[str]:
+    """Each warning and hint once, with the plans that have it where not all have."""
+    found: dict[Finding, list[int]] = {}
+    for number, planned in enumerate(plans, 1):
+        for finding in planned.plan.findings:
+            found.setdefault(finding, []).append(number)
+    lines: list[str] = []
+    for finding, numbers in found.items():
+        lines += findings_block([finding], paint)
+        if len(numbers) < len(plans):
+            lines.append(paint.dim(f"    in plan{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"))
+    return lines

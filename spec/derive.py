@@ -1,0 +1,106 @@
+"""Values that the document left open, each derived from others once everything that was written is known."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from . import shape
+from .findings import Finding
+from .sources import Sources
+from .tree import Entry, Mapping, Origin, Scalar, Sequence, find, put
+from .tree import Path as TreePath
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What deriving values may look at, beside the document."""
+
+    sources: Sources
+    project_dir: Path
+    cwd: Path
+    count_gpus: Callable[[], int]
+
+
+def derive(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
+    """Values that the document left open, each derived from others, in the order they depend on each other."""
+    root = _count_devices(root, facts, findings)
+    processes = _number(root, ("hardware", "per_node")) * _number(root, ("nodes", "count"))
+    several = _number(root, ("hardware", "per_node")) > 1
+    if several and _value(root, ("hardware", "threads_per_process")) is None:
+        root = _set(root, ("hardware", "threads_per_process"), 1, "hardware.per_node")
+    if _value(root, ("launcher",)) == "auto":
+        root = _set(root, ("launcher",), "torchrun" if processes > 1 else "python", "the number of processes")
+    if root.get("paradigm") is None:
+        root = _set(root, ("paradigm", "kind"), "ddp" if processes > 1 else "none", "the number of processes")
+    root = shape.normal(root)
+    for key in ("script", "workdir"):
+        root = _relative(root, key, facts)
+    if root.get("name") is None:
+        root = _name(root)
+    return root
+
+
+def _count_devices(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
+    path = ("hardware", "per_node")
+    if _value(root, path) != "all":
+        return root
+    count = facts.count_gpus()
+    if count > 0:
+        return put_scalar(root, path, count, Origin(layer="detected", name="on this machine"))
+    node = find(root, path)
+    cause = "`hardware.per_node: all` counts the GPUs of this machine, and it has none"
+    findings.append(facts.sources.finding("J310", node.origin if node is not None else None, cause, "write a number"))
+    return put_scalar(root, path, 1, Origin(layer="detected"))
+
+
+def _relative(root: Mapping, key: str, facts: Facts) -> Mapping:
+    """A path relative to the job's folder, so that the plan reads the same on every machine."""
+    node = root.get(key)
+    if not isinstance(node, Scalar) or not isinstance(node.value, str):
+        return root
+    text = node.value
+    if not Path(text).is_absolute():
+        if node.origin.layer == "override" or node.origin.source.startswith("override "):
+            text = os.path.relpath(facts.cwd / text, facts.project_dir)
+        text = posixpath.normpath(text.replace(os.sep, "/"))
+    return root.put(Entry(key, node.origin, Scalar(text, text, node.origin)))
+
+
+def _name(root: Mapping) -> Mapping:
+    """The job's name, from what it runs."""
+    for key in ("script", "module", "command"):
+        node = root.get(key)
+        if isinstance(node, Sequence) and node.items:
+            node = node.items[0]
+        if isinstance(node, Scalar) and isinstance(node.value, str):
+            words = posixpath.basename(node.value)
+            stem = words.rpartition(".")[2] if key == "module" else posixpath.splitext(words)[0]
+            name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:63]
+            return _set(root, ("name",), name or "job", key)
+    return _set(root, ("name",), "job", "nothing to run")
+
+
+def _value(root: Mapping, path: TreePath) -> object:
+    node = find(root, path)
+    return node.value if isinstance(node, Scalar) else None
+
+
+def _number(root: Mapping, path: TreePath) -> int:
+    value = _value(root, path)
+    return value if isinstance(value, int) else 1
+
+
+def _set(root: Mapping, path: TreePath, value: str | int, source: str) -> Mapping:
+    return put_scalar(root, path, value, Origin(layer="derived", name=f"from {source}"))
+
+
+def put_scalar(root: Mapping, path: TreePath, value: str | int, origin: Origin) -> Mapping:
+    """The document with a scalar at a path."""
+    done = put(root, path, Scalar(value, str(value), origin), origin)
+    assert isinstance(done, Mapping)  # noqa: S101 - the path is not empty
+    return done
