@@ -16,7 +16,10 @@ from .sources import Sources
 from .tree import Entry, Mapping, Node, Origin, Path, Scalar, Sequence, dotted, find, leaves, plain
 from .untyped import as_dict, as_list
 
-_CREDENTIAL = re.compile(r"(?i)(secret|token|passw|pwd$|credential|api_?key|access_?key|private_?key|auth)")
+#: Names of variables that hold credentials, by whole words: HF_TOKEN is one, TOKENIZERS_PARALLELISM and PWD are not.
+_CREDENTIAL = re.compile(
+    r"(?i)(^|_)(secrets?|tokens?|passw(or)?d|passphrase|credentials?|(api|access|private|secret)_?key|auth)(_|$)"
+)
 _REFERENCE = re.compile(r"\$\{([^${}:]+)\}")
 _MISSING = re.compile(r"Interpolation key '([^']+)' not found")
 _RESOLVER = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*:")

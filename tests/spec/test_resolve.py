@@ -196,3 +196,17 @@ def test_unreadable_document_is_a_finding(raw):
     """A process that finds no spec it can read says which and why."""
     with pytest.raises(FindingsError, match=r"error\[J502\].*\n  spec.json"):
         decode_document(raw, "spec.json")
+
+
+@pytest.mark.parametrize("name", ["PWD", "TOKENIZERS_PARALLELISM", "AUTHOR", "KEYBOARD", "MONKEY_KEY"])
+def test_innocent_variables_may_be_read(resolved, name):
+    """A name that only contains a suspicious word is no credential."""
+    assert resolved(f'script: train.py\nargs: ["${{oc.env:{name}}}"]\n', env={name: "x"}).job.args == ("x",)
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD", "github_token"])
+def test_credentials_may_not_be_read(resolved, name):
+    """The value of a credential never enters a document."""
+    with pytest.raises(FindingsError, match=r"error\[J206\]") as caught:
+        resolved(f'script: train.py\nargs: ["${{oc.env:{name}}}"]\n', env={name: "hunter2"})
+    assert "hunter2" not in str(caught.value)
