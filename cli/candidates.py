@@ -97,7 +97,7 @@ def _values(context: click.Context, path: str, value: str) -> Iterator[Completio
     said = {word for word in before.split(",") if word}
     sentences = kinds_at(path)
     words = {word: sentences.get(word) for field in fields_at(path) for word in field.choices}
-    words |= {name: str(file) for name, file in _group_files(context, path) if name not in words}
+    words |= {name: _first_comment(file) for name, file in _group_files(context, path) if name not in words}
     for word, text in words.items():
         if word.startswith(last) and word not in said:
             yield CompletionItem(f"{before}{word}", help=text)
@@ -108,10 +108,20 @@ def _group_files(context: click.Context, path: str) -> Iterator[tuple[str, Path]
     words: Iterable[str] = context.params.get("words") or ()
     job = context.params.get("job") or next((word for word in words if word.endswith(_FORMATS)), None)
     folders = [Path(job).parent] if job else []
-    folders += [Path(folder) for folder in [context.params.get("config_dir")] if folder]
+    folders += [Path(folder) for folder in context.params.get("config_dirs") or ()]
     for folder in (*folders, _PRESETS):
         group = folder / path.replace(".", "/")
         yield from ((file.stem, file) for file in _entries(group) if file.suffix in _FORMATS)
+
+
+def _first_comment(file: Path) -> str | None:
+    """What a group file says of itself in its first line."""
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            first = lines.readline(200).strip()
+    except OSError:
+        return None
+    return first.lstrip("# ") if first.startswith("#") else None
 
 
 def _files(prefix: str, suffixes: tuple[str, ...]) -> Iterator[CompletionItem[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..spec.findings import Finding, FindingsError
-from .common import SETTINGS, count_errors, job_arguments, show_findings
+from .common import SETTINGS, config_dir_option, count_errors, job_arguments, show_findings
 
 
 @click.command("check", context_settings=SETTINGS)
@@ -17,15 +17,16 @@ from .common import SETTINGS, count_errors, job_arguments, show_findings
     show_default=True,
     help="For people, for programs, for code scanning, or as annotations of a GitHub workflow.",
 )
+@config_dir_option
 @job_arguments
-def command(form: str, job: str, overrides: tuple[str, ...]) -> int:
+def command(form: str, config_dirs: tuple[str, ...], job: str, overrides: tuple[str, ...]) -> int:
     """Check a job and show what is wrong with it.
 
     The exit code is 2 where there is an error, else 0: warnings and hints do not fail.
     """
     from .reports import as_github, as_json, as_sarif, failed
 
-    findings = findings_of(job, overrides)
+    findings = findings_of(job, overrides, config_dirs)
     if form == "json":
         click.echo(as_json(job, findings))
     elif form == "sarif":
@@ -40,11 +41,11 @@ def command(form: str, job: str, overrides: tuple[str, ...]) -> int:
     return 2 if failed(findings) else 0
 
 
-def findings_of(job: str, overrides: tuple[str, ...]) -> tuple[Finding, ...]:
+def findings_of(job: str, overrides: tuple[str, ...], config_dirs: tuple[str, ...] = ()) -> tuple[Finding, ...]:
     """What there is to say about a job: of its document, or of its plan where the document is good."""
-    from .api import plan
+    from .api import load, plan
 
     try:
-        return plan(job, overrides).findings
+        return plan(load(job, overrides, config_dirs=config_dirs)).findings
     except FindingsError as error:
         return error.findings

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import click
 
 from ..spec.findings import FindingsError, did_you_mean, nearest
-from .common import SETTINGS, explain_arguments, fail
+from .common import SETTINGS, config_dir_option, explain_arguments, fail
 
 _CODE = re.compile(r"[Jj]\d+\Z")
 _JOB = (".yaml", ".yml", ".toml")
@@ -32,8 +32,9 @@ class Asked(NamedTuple):
     show_default=True,
     help="For people (off a terminal one line for each value, in columns set apart by tabs), or for programs.",
 )
+@config_dir_option
 @explain_arguments
-def command(form: str, words: tuple[str, ...], *, only_set: bool) -> int:
+def command(form: str, config_dirs: tuple[str, ...], words: tuple[str, ...], *, only_set: bool) -> int:
     """Show where every value of a job comes from, or explain a field or a finding.
 
     \b
@@ -48,7 +49,7 @@ def command(form: str, words: tuple[str, ...], *, only_set: bool) -> int:
             raise click.UsageError(f"`{asked.overrides[0]}` overrides a value, and no job file is named.")
         return _explain_topic(asked.topic, form)
     try:
-        return _explain_job(asked.job, asked, form, only_set=only_set)
+        return _explain_job(asked.job, asked, form, config_dirs, only_set=only_set)
     except FindingsError as error:
         return fail(error)
 
@@ -64,14 +65,14 @@ def read_words(words: tuple[str, ...]) -> Asked:
     return Asked(jobs[0] if jobs else None, topics[0] if topics else None, overrides)
 
 
-def _explain_job(job: str, asked: Asked, form: str, *, only_set: bool) -> int:
+def _explain_job(job: str, asked: Asked, form: str, config_dirs: tuple[str, ...], *, only_set: bool) -> int:
     from ..spec.explain import rows, within
     from .api import load
     from .pages import row_lines, rows_as_json
 
     if asked.topic is not None and _CODE.match(asked.topic):
         return _explain_topic(asked.topic, form)
-    found = rows(load(job, asked.overrides))
+    found = rows(load(job, asked.overrides, config_dirs=config_dirs))
     if asked.topic is not None:
         found = tuple(row for row in found if within(row, asked.topic))
         if not found:

@@ -129,7 +129,7 @@ def field_lines(path: str | None) -> Iterator[str]:
         kind = f"  of the kind {field.kind}" if field.kind else ""
         yield click.style(path, bold=True) + kind
         yield from textwrap.wrap(field.doc, width, initial_indent="  ", subsequent_indent="  ")
-        yield from textwrap.wrap(_type(field), width, initial_indent="  ", subsequent_indent="  ")
+        yield from textwrap.wrap(type_and_default(field), width, initial_indent="  ", subsequent_indent="  ")
     below = fields_below(path)
     kinds = kinds_at(path)
     for word, doc in kinds.items():
@@ -149,7 +149,7 @@ def _table(listed: list[Field], width: int, indent: str) -> Iterator[str]:
     for field in listed:
         margin = f"{indent}{' ' * column}  "
         said = [
-            *textwrap.wrap(_type(field), max(width - len(margin), 30), break_on_hyphens=False),
+            *textwrap.wrap(type_and_default(field), max(width - len(margin), 30), break_on_hyphens=False),
             *textwrap.wrap(field.doc, max(width - len(margin), 30), break_on_hyphens=False),
         ]
         yield f"{indent}{field.path:<{column}}  {said[0]}"
@@ -157,7 +157,8 @@ def _table(listed: list[Field], width: int, indent: str) -> Iterator[str]:
             yield margin + line
 
 
-def _type(field: Field) -> str:
+def type_and_default(field: Field) -> str:
+    """`an integer, at least 1; default: 1`."""
     if not field.default or field.default.startswith("derived: "):
         return f"{field.type}; {field.default}" if field.default else field.type
     return f"{field.type}; default: {field.default}"
