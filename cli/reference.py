@@ -61,8 +61,8 @@ def _job() -> Iterator[str]:
     yield ""
     yield from _paragraph(
         "Every field of `job.yaml` and `job.toml`, in the sentences that `jobc explain <field>` prints. A word stands"
-        " for a block where the type says so: `paradigm: ddp` is `paradigm: {kind: ddp}`. On the command line a field is"
-        " set by its path, `paradigm.static_graph=true`. Every value may be an interpolation, `${path}` or"
+        " for a block where the type says so: `paradigm: ddp` is `paradigm: {kind: ddp}`. On the command line a field"
+        " is set by its path, `paradigm.static_graph=true`. Every value may be an interpolation, `${path}` or"
         " `${oc.env:NAME}`."
     )
     yield ""
@@ -151,8 +151,8 @@ def _findings() -> Iterator[str]:
     yield ""
     yield from _paragraph(
         "Everything that jobc says about a job that it cannot honour, or that somebody should know. A code never"
-        " changes its meaning. An error ends the command with exit code 2; a warning or a hint does not. `jobc explain J103`"
-        " prints one of these pages, `jobc check job.yaml` the findings of a job."
+        " changes its meaning. An error ends the command with exit code 2; a warning or a hint does not."
+        " `jobc explain J103` prints one of these pages, `jobc check job.yaml` the findings of a job."
     )
     family = ""
     for code, entry in CODES.items():

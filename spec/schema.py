@@ -56,7 +56,7 @@ def job_schema() -> Schema:
     interpolation = {
         "type": "string",
         "pattern": r"\$\{",
-        "description": "An interpolation: `${path.of.a.value}` or `${oc.env:VARIABLE}`.",
+        "$comment": "`${path.of.a.value}` or `${oc.env:VARIABLE}`. (A description would hide that of a field.)",
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -100,8 +100,10 @@ class _Maker:
             schema["default"] = default
         structs = [kind for kind in _members(inner) if isinstance(kind, inspect.StructType)]
         if structs:
-            return {**schema, "$ref": f"#/$defs/{self._define(field.name, structs)}"}
+            words = [struct.tag for struct in structs if struct.tag is not None]
+            return {**_offered(schema, words), "$ref": f"#/$defs/{self._define(field.name, structs)}"}
         leaf = self._leaf(inner, text=field.name in TEXTS)
+        schema = _offered(schema, _words(leaf))
         if leaf in ({"type": "string"}, {"type": "object"}):
             return {**schema, **leaf}
         return {**schema, **_or_interpolation(leaf)}
@@ -237,6 +239,18 @@ def _default(field: Any) -> Any:
     if value is None:
         return _NONE
     return list(value) if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def _offered(schema: Schema, words: list[Any]) -> Schema:
+    """The schema with its choices as examples: an editor offers those, and does not look behind `if` for them."""
+    words = [word for word in words if word is not None and word != schema.get("default")]
+    return {**schema, "examples": words} if words else schema
+
+
+def _words(leaf: Schema) -> list[Any]:
+    if "then" in leaf:
+        return _words(leaf["then"])
+    return [True, False] if leaf.get("type") == "boolean" else leaf.get("enum", [])
 
 
 def _or_interpolation(leaf: Schema) -> Schema:

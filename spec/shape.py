@@ -103,6 +103,7 @@ def _fill(block: Mapping, fields: Schema) -> Mapping:
         if is_block(schema):
             value = _expand(entry.value if entry is not None else None, schema)
             if value is None:
+                block = block.without(key)  # `paradigm:` is one that was not written
                 continue
             if isinstance(value, Mapping):
                 value = _fill(value, properties(schema, value))
