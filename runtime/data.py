@@ -29,7 +29,9 @@ class PreparedLoader(DataLoader[Any]):
     everyone who asks; `DataLoader.__init__` is not called, for there is nothing of its own to set up.
     """
 
-    def __init__(self, loader: DataLoader[Any], source: MapSource | StreamSource, parts: LoaderParts) -> None:
+    def __init__(
+        self, loader: DataLoader[Any], source: MapSource | StreamSource, parts: LoaderParts, *, moves: bool
+    ) -> None:
         self.loader = loader
         self.epoch = 0
         self._source = source
@@ -37,7 +39,7 @@ class PreparedLoader(DataLoader[Any]):
         self._orders = _Orders(loader, parts)
         self._device = parts.world.device
         # Batches come from the loader on the CPU; there is nothing to move where the model is there too.
-        self._moves = self._device.type != "cpu"
+        self._moves = moves and self._device.type != "cpu"
 
     def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         epoch = self.epoch
@@ -173,8 +175,8 @@ class _Orders:
         self.workers.manual_seed(mixed(self._seed, epoch, self._rank + 1))
 
 
-def prepared(loader: DataLoader[Any], parts: LoaderParts) -> PreparedLoader:
-    """The loader dealt out to the processes of the world.
+def prepared(loader: DataLoader[Any], parts: LoaderParts, *, moves: bool = True) -> PreparedLoader:
+    """The loader dealt out to the processes of the world. With `moves` its batches come on the device of the process.
 
     Raises:
         FindingsError: J504, the loader deals out data in a way of its own, or its batches cannot be split evenly.
@@ -184,7 +186,7 @@ def prepared(loader: DataLoader[Any], parts: LoaderParts) -> PreparedLoader:
     _check(loader, parts.world)
     stream = isinstance(loader.dataset, IterableDataset)
     source = StreamSource(loader, parts) if stream else MapSource(loader, parts)
-    result = PreparedLoader(loader, source, parts)
+    result = PreparedLoader(loader, source, parts, moves=moves)
     source.reader.generator = result._orders.workers  # noqa: SLF001 - the two halves of one construction
     return result
 

@@ -29,12 +29,15 @@ class Gradients:
         scale: LossScale | None,
         prepared: Prepared,
         live: LiveBatches,
+        *,
+        sync_each_batch: bool = False,
     ) -> None:
         self._strategy = strategy
         self._progress = progress
         self._scale = scale
         self._prepared = prepared
         self._live = live
+        self._sync_each_batch = sync_each_batch
         self._single_batches = progress.steps == 1
         if self._single_batches and scale is None:
             self.backward = strategy.backward  # nothing to divide, nothing to scale
@@ -72,7 +75,7 @@ class Gradients:
         factor = self._progress.advance(self._live.innermost)
         if factor != 1:
             self._multiply(factor)
-        if self._progress.sync:
+        if self._progress.sync or self._sync_each_batch:
             return None
         if len(models) == 1:
             return self._strategy.no_sync(models[0])

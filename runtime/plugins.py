@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from enum import Enum
+from enum import StrEnum
 from os import PathLike
 from typing import Any
 
 from torch import nn
 
 
-class DDPCommunicationHookType(str, Enum):
+class DDPCommunicationHookType(StrEnum):
     """How DDP sends gradients: as they are, in 16 bits, or compressed."""
 
     NO = "no"

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from ..spec.model import Bf16, Fp16, FullPrecision
 from ..spec.model import Precision as Kind
 from .nested import map_tensors
+from .plugins import AutocastKwargs
 
 _TYPES: dict[type, torch.dtype | None] = {FullPrecision: None, Bf16: torch.bfloat16, Fp16: torch.float16}
 _HALVES = (torch.float16, torch.bfloat16)
@@ -25,14 +26,18 @@ _REPLACED = "_jobc_replaced_function"
 class Precision:
     """The precision of one job. `scale` is the loss scale where the format needs one, else None."""
 
-    def __init__(self, kind: Kind, device: torch.device) -> None:
+    def __init__(self, kind: Kind, device: torch.device, autocast: AutocastKwargs | None = None) -> None:
         self._type = _TYPES[type(kind)]
         self._device = device
+        self._autocast = autocast or AutocastKwargs()
         self.scale = LossScale(kind, device) if isinstance(kind, Fp16) else None
 
-    def autocast(self) -> AbstractContextManager[object]:
+    def autocast(self, options: AutocastKwargs | None = None) -> AbstractContextManager[object]:
         """The context in which operations run in the job's number format."""
-        return nullcontext() if self._type is None else torch.autocast(self._device.type, self._type)
+        if self._type is None:
+            return nullcontext()
+        chosen = options or self._autocast
+        return torch.autocast(self._device.type, self._type, enabled=chosen.enabled, cache_enabled=chosen.cache_enabled)
 
     def wrap_forward(self, model: nn.Module) -> None:
         """Makes the model's forward pass run under autocast and give float32 where it would give half precision.
@@ -40,7 +45,7 @@ class Precision:
         The module stays itself, its parameters and attributes where they were. Preparing it once more, here or by
         another Accelerator, starts from its own forward.
         """
-        _restore(model)
+        unwrap_forward(model)
         if self._type is None:
             return
         forward = model.forward
@@ -120,8 +125,8 @@ def _single(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in _HALVES else tensor
 
 
-def _restore(model: nn.Module) -> None:
-    """Takes an earlier wrapping away."""
+def unwrap_forward(model: nn.Module) -> None:
+    """Gives a module its own forward pass back, without autocast."""
     original = getattr(getattr(model.forward, "__func__", None), _ORIGINAL, None)
     if original is None:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -28,19 +29,34 @@ class Prepared:
     An object that it prepared before is returned as it is; one that another Accelerator prepared is prepared anew.
     """
 
-    def __init__(self, strategy: Strategy, precision: Precision, progress: Progress, parts: LoaderParts) -> None:
+    def __init__(
+        self,
+        strategy: Strategy,
+        precision: Precision,
+        progress: Progress,
+        parts: LoaderParts,
+        *,
+        places: bool = True,
+        finish: Callable[[nn.Module], None] | None = None,
+    ) -> None:
         self._strategy = strategy
         self._precision = precision
         self._progress = progress
         self._parts = parts
+        self._places = places
+        # What is done to each model that a strategy has just wrapped.
+        self._finish = finish or (lambda _model: None)
         self._hinted = False
         self.models: list[nn.Module] = []
         self.optimizers: list[PreparedOptimizer] = []
         self.schedulers: list[PreparedScheduler] = []
         self.loaders: list[PreparedLoader] = []
 
-    def prepare(self, given: tuple[Any, ...]) -> list[Any]:
+    def prepare(self, given: tuple[Any, ...], places: Sequence[bool | None] = ()) -> list[Any]:
         """The objects prepared, in the order given. Schedulers come after the optimizers that they belong to.
+
+        `places` says of each object whether it, or its batches, go to the device of the process; None, and where it is
+        empty, leaves it to the job.
 
         Raises:
             FindingsError: J504, the type of an object is not one that can be prepared; all such objects at once.
@@ -50,25 +66,40 @@ class Prepared:
         if unknown:
             raise FindingsError(tuple(_unknown(item) for item in unknown))
         together = [_inner(item) for item in given if isinstance(item, Optimizer)]
+        moves = [self._places if place is None else place for place in places] or [self._places] * len(given)
         ready: dict[int, Any] = {}
         for wanted in (nn.Module, Optimizer, DataLoader, LRScheduler):
             for index, (item, kind) in enumerate(zip(given, kinds, strict=True)):
                 if kind is wanted:
-                    ready[index] = self._one(item, wanted, together)
+                    ready[index] = self._one(item, wanted, together, place=moves[index])
         return [ready[index] for index in range(len(given))]
 
-    def _one(self, item: Any, kind: type, together: list[Optimizer]) -> Any:
+    def evaluate(self, model: nn.Module, *, place: bool | None = None) -> nn.Module:
+        """A model on its device and in the job's precision, for evaluation only: no strategy is around it."""
+        if _holds(self.models, model):
+            return model
+        self._precision.wrap_forward(model)
+        self.models.append(self._strategy.place(model) if (self._places if place is None else place) else model)
+        return self.models[-1]
+
+    def clear(self) -> None:
+        """Forgets everything that was prepared."""
+        for kept in (self.models, self.optimizers, self.schedulers, self.loaders):
+            kept.clear()
+
+    def _one(self, item: Any, kind: type, together: list[Optimizer], *, place: bool) -> Any:
         if kind is nn.Module:
-            return self._model(item, together)
+            return self._model(item, together, place=place)
         if kind is Optimizer:
             return self._optimizer(item)
-        return self._loader(item) if kind is DataLoader else self._scheduler(item)
+        return self._loader(item, place=place) if kind is DataLoader else self._scheduler(item)
 
-    def _model(self, model: nn.Module, together: list[Optimizer]) -> nn.Module:
+    def _model(self, model: nn.Module, together: list[Optimizer], *, place: bool) -> nn.Module:
         if _holds(self.models, model):
             return model
         self._precision.wrap_forward(self._strategy.unwrap(model))
-        wrapped = self._strategy.wrap(model, together)
+        wrapped = self._strategy.wrap(self._strategy.place(model) if place else model, together)
+        self._finish(wrapped)
         self.models.append(wrapped)
         return wrapped
 
@@ -81,10 +112,10 @@ class Prepared:
         self.optimizers.append(ready)
         return ready
 
-    def _loader(self, loader: DataLoader[Any]) -> PreparedLoader:
+    def _loader(self, loader: DataLoader[Any], *, place: bool) -> PreparedLoader:
         if isinstance(loader, PreparedLoader) and _holds(self.loaders, loader):
             return loader
-        ready = data.prepared(loader, self._parts)
+        ready = data.prepared(loader, self._parts, moves=place)
         self.loaders.append(ready)
         return ready
 

@@ -10,12 +10,13 @@ class Progress:
 
     A window is the batches whose gradients make one optimizer step: `steps` of them, fewer at the end of the data.
     `micro` counts the batches of the window so far, `window` is its length, `sync` says whether the batch in hand
-    closes it, and `divisor` is what the loss is divided by.
+    closes it, and `divisor` is what the loss is divided by. Unless it `follows_data`, windows go on over its end.
     """
 
-    __slots__ = ("divisor", "micro", "steps", "sync", "window")
+    __slots__ = ("_follows_data", "divisor", "micro", "steps", "sync", "window")
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, *, follows_data: bool = True) -> None:
+        self._follows_data = follows_data
         self.steps = steps
         self.window = steps
         self.divisor = steps
@@ -28,6 +29,8 @@ class Progress:
         The factor is 1 unless the data ended before its end was known: earlier losses of the window were then divided
         by more batches than there are.
         """
+        if not self._follows_data:
+            position = None
         if self.sync:
             self.micro = 0
             left = None if position is None else position.remaining

@@ -111,6 +111,17 @@ def kind_of(block: object) -> str:
     return type(block).__struct_config__.tag  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def contradiction(keyword: str, shown: str, path: str, job: Any, spec: ResolvedSpec) -> Finding:
+    """The finding that something in code says otherwise than a value that the job set explicitly."""
+    return finding(
+        "J503",
+        f"`{shown}` in code contradicts `{path}: {_written(job)}` of the job",
+        place=caller_place(keyword),
+        related=(("the job says", origin_place(spec.origin(path))),),
+        next_step="remove the keyword, or the setting from the job; say it in one place",
+    )
+
+
 class _Table:
     """Compares what the code said with what the job says, and collects the contradictions."""
 
@@ -124,15 +135,7 @@ class _Table:
         path = _PATHS[keyword]
         if self._spec is None or not self._spec.origin(path).explicit:
             return said
-        self.findings.append(
-            finding(
-                "J503",
-                f"`{keyword}={shown or repr(said)}` in code contradicts `{path}: {_written(job)}` of the job",
-                place=caller_place(keyword),
-                related=(("the job says", origin_place(self._spec.origin(path))),),
-                next_step="remove the keyword, or the setting from the job; say it in one place",
-            )
-        )
+        self.findings.append(contradiction(keyword, f"{keyword}={shown or repr(said)}", path, job, self._spec))
         return job
 
     def refuse(self, keyword: str, cause: str, next_step: str) -> None:

@@ -24,6 +24,7 @@ from ..spec.findings import Finding, FindingsError, Place, finding
 from ..spec.model import AutoHardware, Cpu, Gpu, Hardware
 from ..spec.resolved import ResolvedSpec, decode_document
 from .places import origin_place
+from .plugins import InitProcessGroupKwargs
 
 _NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _COUNTS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
@@ -115,7 +116,12 @@ def read_spec(env: Mapping[str, str]) -> ResolvedSpec | None:
     return decode_document(raw, where)
 
 
-def join(env: Mapping[str, str], hardware: Hardware, spec: ResolvedSpec | None) -> tuple[World, Group]:
+def join(
+    env: Mapping[str, str],
+    hardware: Hardware,
+    spec: ResolvedSpec | None,
+    options: InitProcessGroupKwargs | None = None,
+) -> tuple[World, Group]:
     """Finds this process's world and opens the process group, unless the process is alone or a group is open already.
 
     Raises:
@@ -124,14 +130,18 @@ def join(env: Mapping[str, str], hardware: Hardware, spec: ResolvedSpec | None) 
     if dist.is_available() and dist.is_initialized():
         world = _opened_elsewhere(env, hardware)
         _check_size(world, spec)
+        _set_timeout(options)
         return world, Group(None, None)
     world = read_world(env, hardware)
+    if world.backend is not None and options is not None and options.backend is not None:
+        world = replace(world, backend=_backend(options.backend, world.device))
     _check_size(world, spec)
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
     if world.rendezvous is None:
         return world, Group(None, None)
     store = _open_group(world, world.rendezvous)
+    _set_timeout(options)
     group = Group(dist.group.WORLD, store)
     _check_size(replace(world, size=dist.get_world_size()), spec)
     return world, group
@@ -217,6 +227,19 @@ def _open_group(world: World, meet: Rendezvous) -> Any:
         device_id=world.device if world.device.type == "cuda" else None,
     )
     return store
+
+
+def _set_timeout(options: InitProcessGroupKwargs | None) -> None:
+    if options is not None and options.timeout is not None:
+        dist.distributed_c10d._set_pg_timeout(options.timeout, dist.group.WORLD)  # noqa: SLF001 - torch has no other way
+
+
+def _backend(name: str, device: torch.device) -> str:
+    if device.type != "cuda" and "nccl" in name:
+        cause = f"kwargs_handlers: `InitProcessGroupKwargs(backend={name!r})` talks between GPUs, and this process"
+        step = "leave `backend` away: gloo is taken on CPUs and nccl on GPUs"
+        raise FindingsError((finding("J507", f"{cause} trains on the {device.type}", next_step=step),))
+    return name
 
 
 def _auto_device(local_rank: int) -> torch.device:

@@ -13,8 +13,12 @@ from torch.optim import Optimizer
 class Strategy(Protocol):
     """How models are spread over the processes. Chosen once in the table of `strategies`; nobody asks for its name."""
 
+    def place(self, model: nn.Module) -> nn.Module:
+        """The model on its device. It is called before `wrap`, unless the user places models himself."""
+        ...
+
     def wrap(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:
-        """The model on its device and ready for training.
+        """The model ready for training.
 
         `optimizers` came in the same call of `prepare`; a strategy that replaces parameters replaces them there too.
         """

@@ -23,10 +23,9 @@ class DataParallel(Single):
 
     options: Ddp
 
-    def wrap(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:
+    def wrap(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:  # noqa: ARG002 - the protocol's
         if isinstance(model, DistributedDataParallel):
             return model
-        model = Single.wrap(self, model, optimizers)
         if not any(parameter.requires_grad for parameter in model.parameters()):
             return model
         return DistributedDataParallel(

@@ -25,8 +25,11 @@ class Single:
 
     device: torch.device
 
-    def wrap(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:  # noqa: ARG002 - the protocol's
+    def place(self, model: nn.Module) -> nn.Module:
         return model.to(self.device)
+
+    def wrap(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:  # noqa: ARG002 - the protocol's
+        return model
 
     def unwrap(self, model: nn.Module) -> nn.Module:
         return model
