@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PIP     = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 JOBC    = $(VENV)/bin/jobc
+APT     = $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive apt-get
 
 # Tests run against this checkout; in CI against the installed wheel, so that a packaging mistake fails.
 INSTALL ?= $(if $(CI),wheel,checkout)
@@ -22,8 +23,22 @@ demo: $(VENV)/.demo $(VENV)/.checkout  ## set everything up, then plan and run a
 test: $(VENV)/.demo $(VENV)/.dev $(VENV)/.$(INSTALL)  ## set everything up, then run the whole test suite
 	cd tests && JOBC_TEST_INSTALL=$(INSTALL) ../$(VENV)/bin/python -m pytest $(ARGS)
 
-engines:  ## install what engine tests need from the system (nothing yet)
-	@echo "no engine tests yet: nothing to install"
+engines: .engines/shells .engines/node/.installed  ## install what engine tests need from the system (apt, npm)
+
+# Shells that completion is tried in. apt is asked only when one is missing.
+.engines/shells:
+	@echo "engines: zsh and fish"
+	@mkdir -p .engines
+	@command -v zsh >/dev/null && command -v fish >/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends zsh fish; } >/dev/null
+	@touch $@
+
+# The YAML language server that editors run.
+.engines/node/.installed:
+	@echo "engines: yaml-language-server"
+	@mkdir -p .engines/node
+	@command -v npm >/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends nodejs npm; } >/dev/null
+	@npm install --silent --no-fund --no-audit --prefix .engines/node yaml-language-server@1.25.0
+	@touch $@
 
 lint: $(VENV)/.dev $(VENV)/.checkout  ## ruff, pyright, the import contracts
 	$(VENV)/bin/ruff format --check .
@@ -37,6 +52,7 @@ format: $(VENV)/.dev  ## format the code
 
 generate: $(VENV)/.dev $(VENV)/.checkout  ## write the generated files anew
 	$(VENV)/bin/python -m jobc.spec.schema schemas/job.schema.json
+	$(VENV)/bin/python -m jobc.cli.reference docs/reference
 
 bench: $(VENV)/.demo $(VENV)/.checkout  ## measure against accelerate, torchrun and python
 	$(PIP) accelerate==1.15.0
@@ -48,7 +64,7 @@ constraints: $(VENV)/.demo $(VENV)/.dev  ## record the installed versions
 	mv constraints.new constraints.txt
 
 clean:  ## remove what these commands made
-	rm -rf $(VENV) .dev build dist *.egg-info examples/*/out
+	rm -rf $(VENV) .dev .engines build dist *.egg-info examples/*/out
 
 # --- the environment ---------------------------------------------------------------------------------------------
 
