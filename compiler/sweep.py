@@ -82,7 +82,7 @@ def _shared(plans: tuple[Planned, ...], paint: Paint, width: int) -> list[list[s
     bodies = [body(planned.plan, planned.spec, paint, width, hidden=differing) for planned in plans]
     document, *rest = bodies[0]
     if differing:
-        names = ", ".join(path for path in paths if path in differing)
+        names = ", ".join(path.removesuffix(".kind") for path in paths if path in differing)
         document += [label("differ", paint) + paint.dim(line) for line in textwrap.wrap(names, width - 13)[:1]]
         document += [label("", paint) + paint.dim(line) for line in textwrap.wrap(names, width - 13)[1:]]
     return [document, *(block for block in rest if all(block in other for other in bodies))]

@@ -16,7 +16,7 @@ from .findings import Finding, nearest
 from .groups import Library
 from .overrides import Override
 from .sources import Sources
-from .tree import Mapping, Origin, Scalar, Sequence
+from .tree import DEFAULT, Mapping, Origin, Path, Scalar, Sequence
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,17 +125,21 @@ def _no_such_choice(override: Override, group: str, names: tuple[str, ...], libr
 
 
 def is_shorthand(override: Override) -> bool:
-    """Whether an override sets a block as a whole, or its kind."""
-    if not override.path:
-        return False
-    schema = shape.job_schema()["properties"].get(override.path[0])
-    if schema is None or shape.shorthand(schema) is None:
-        return False
-    return len(override.path) == 1 or override.path[1:] == (shape.shorthand(schema),)
+    """Whether an override sets a block as a whole, or the one key that the block's shorthand stands for."""
+    return _block(override) is not None
 
 
 def block_of(override: Override) -> str | None:
-    """The block that a choice is about, whether by a group file or by a shorthand."""
-    if isinstance(override.value, Mapping) or not is_shorthand(override):
-        return None
-    return str(override.path[0])
+    """The block that a shorthand is about, written as a group."""
+    block = _block(override)
+    return None if block is None or isinstance(override.value, Mapping) else "/".join(map(str, block))
+
+
+def _block(override: Override) -> Path | None:
+    nothing = Mapping((), DEFAULT)
+    for path in (override.path, override.path[:-1]):
+        schema = shape.at(path, nothing) if path else None
+        short = None if schema is None else shape.shorthand(schema)
+        if short is not None and override.path in (path, (*path, short)):
+            return path
+    return None

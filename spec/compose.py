@@ -124,18 +124,72 @@ class _Composer:
     def apply(self, override: Override) -> None:
         if override.action == "delete":
             self._delete(override)
-        elif override.value is not None and not self._inside_a_list(override) and not self._is_there(override):
+        elif override.value is None or self._inside_a_list(override) or self._is_there(override):
+            return
+        elif _is_empty(override.value) and self._is_block(override.path):
+            self._reset(override.path)
+        else:
             self._set(override.path, override.value, override.origin)
 
-    def _set(self, path: Path, value: Node, origin: Origin) -> None:
-        schema = shape.job_schema()["properties"].get(path[0])
-        if schema is not None and shape.shorthand(schema) is not None:
-            path, value = self._choose(path, value, schema)
+    def _is_block(self, path: Path) -> bool:
+        schema = shape.at(path, self.root)
+        return schema is not None and shape.is_block(schema)
+
+    def _reset(self, path: Path) -> None:
+        """A block set to null is one that nobody wrote."""
         old = find(self.root, path)
-        merged = self._merge(old, value, path)
-        root = put(self.root, path, merged, origin)
-        assert isinstance(root, Mapping)  # noqa: S101 - the path is not empty
-        self.root = root
+        above = find(self.root, path[:-1])
+        if old is not None and isinstance(above, Mapping):
+            self._remove(path, old, above)
+
+    def _set(self, path: Path, value: Node, origin: Origin) -> None:
+        """Lays a value over what is at a path; the blocks on the way keep their places."""
+        for length in range(len(path) - 1, 0, -1):
+            above = find(self.root, path[:length])
+            where = above.origin if isinstance(above, Mapping) else origin
+            value = Mapping((Entry(str(path[length]), origin, value),), where)
+        self.root = self._with(self.root, Entry(str(path[0]), origin, value), path[:1])
+
+    def _with(self, block: Mapping, entry: Entry, path: Path) -> Mapping:
+        """A block with an entry laid over the one that it has."""
+        old = block.entry(entry.key)
+        merged = self._merge(old.value if old is not None else None, entry.value, path)
+        kept = old is not None and isinstance(old.value, Mapping) and isinstance(entry.value, Mapping)
+        return block.put(Entry(entry.key, old.origin if kept and old is not None else entry.origin, merged))
+
+    def _merge(self, old: Node | None, new: Node, path: Path) -> Node:
+        """Mappings merge, everything else is replaced. A word that is short for a block is that block."""
+        schema = shape.at(path, self.root)
+        short = shape.shorthand(schema) if schema is not None else None
+        if schema is not None and short is not None:
+            old, new = None if old is None else _long(old, short), _long(new, short)
+            if short == "kind" and isinstance(old, Mapping) and isinstance(new, Mapping):
+                old = self._leave_kind(path, old, new.get("kind"), schema)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            merged = Mapping(old.entries, new.origin)
+            for entry in new.entries:
+                merged = self._with(merged, entry, (*path, entry.key))
+            return merged
+        if old is not None:
+            self._lost(old, path)
+        return new
+
+    def _lost(self, old: Node, path: Path) -> None:
+        self.beaten += [Beaten(dotted((*path, *below)), plain(leaf), leaf.origin) for below, leaf in leaves(old)]
+
+    def _leave_kind(self, path: Path, block: Mapping, chosen: Node | None, schema: shape.Schema) -> Mapping:
+        """A block without the keys of the kind that is left."""
+        now = block.get("kind")
+        word = now.value if isinstance(now, Scalar) else schema.get("default")
+        if not isinstance(chosen, Scalar) or word == chosen.value:
+            return block
+        for entry in block.entries:
+            if entry.key != "kind":
+                self.dropped += [
+                    Beaten(dotted((*path, entry.key, *below)), plain(leaf), leaf.origin)
+                    for below, leaf in leaves(entry.value)
+                ]
+        return Mapping(tuple(entry for entry in block.entries if entry.key == "kind"), block.origin)
 
     def _is_there(self, override: Override) -> bool:
         """Whether `+` adds what has a value already; mappings and lists may be added to, as in Hydra."""
@@ -149,60 +203,6 @@ class _Composer:
         self.findings.append(self._sources.finding("J208", override.origin, cause, step, related))
         return True
 
-    def _choose(self, path: Path, value: Node, schema: shape.Schema) -> tuple[Path, Node]:
-        """A choice as a change of one key of its block; keys of the kind that was left are dropped."""
-        short = shape.shorthand(schema)
-        assert short is not None  # noqa: S101 - the caller checked
-        block = self._long(path[0], schema)
-        if len(path) == 1 and isinstance(value, Scalar):
-            path = (path[0], short)
-        if short == "kind":
-            chosen = value.get("kind") if len(path) == 1 and isinstance(value, Mapping) else value
-            if path[1:] in ((), ("kind",)) and isinstance(chosen, Scalar):
-                self._leave_kind(str(path[0]), block, chosen, schema)
-        return path, value
-
-    def _long(self, key: str | int, schema: shape.Schema) -> Mapping | None:
-        """The block in its long form, put into the document so that a nested override finds it."""
-        old = self.root.entry(str(key))
-        if old is None:
-            return None
-        short = shape.shorthand(schema)
-        if isinstance(old.value, Scalar) and old.value.value is not None and short is not None:
-            long = Mapping((Entry(short, old.value.origin, old.value),), old.value.origin)
-            self.root = self.root.put(Entry(old.key, old.origin, long))
-            return long
-        return old.value if isinstance(old.value, Mapping) else None
-
-    def _leave_kind(self, key: str, block: Mapping | None, chosen: Scalar, schema: shape.Schema) -> None:
-        if block is None:
-            return
-        now = block.get("kind")
-        word = now.value if isinstance(now, Scalar) else schema.get("default")
-        if word == chosen.value:
-            return
-        kept: list[Entry] = []
-        for entry in block.entries:
-            if entry.key == "kind":
-                kept.append(entry)
-                continue
-            self.dropped += [
-                Beaten(dotted((key, entry.key, *path)), plain(leaf), leaf.origin) for path, leaf in leaves(entry.value)
-            ]
-        old = self.root.entry(key)
-        if old is not None:
-            self.root = self.root.put(Entry(key, old.origin, Mapping(tuple(kept), block.origin)))
-
-    def _merge(self, old: Node | None, new: Node, path: Path) -> Node:
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            for entry in new.entries:
-                merged = self._merge(old.get(entry.key), entry.value, (*path, entry.key))
-                old = old.put(Entry(entry.key, entry.origin, merged))
-            return Mapping(old.entries, new.origin)
-        if old is not None:
-            self.beaten += [Beaten(dotted((*path, *below)), plain(leaf), leaf.origin) for below, leaf in leaves(old)]
-        return new
-
     def _delete(self, override: Override) -> None:
         path = override.path
         old = find(self.root, path)
@@ -213,12 +213,15 @@ class _Composer:
             self.findings.append(self._sources.finding("J202", override.origin, cause, step))
             return
         if override.value is not None and not _same(_value_of(old), override.value):
-            cause = f"`{override.text}` removes that very value, and `{dotted(path)}` has another one"
+            cause = f"`{override.text}` removes that very value, and here `{dotted(path)}` is another one"
             step = f"remove it whatever it is: `~{dotted(path)}`"
             related = (("the value", _value_of(old).origin),)
             self.findings.append(self._sources.finding("J208", override.origin, cause, step, related))
             return
-        self.beaten += [Beaten(dotted((*path, *below)), plain(leaf), leaf.origin) for below, leaf in leaves(old)]
+        self._remove(path, old, above)
+
+    def _remove(self, path: Path, old: Node, above: Mapping) -> None:
+        self._lost(old, path)
         root = put(self.root, path[:-1], above.without(str(path[-1])), above.origin) if path[1:] else None
         self.root = root if isinstance(root, Mapping) else self.root.without(str(path[0]))
 
@@ -231,6 +234,13 @@ class _Composer:
                 self.findings.append(self._sources.finding("J202", override.origin, cause, step))
                 return True
         return False
+
+
+def _long(node: Node, short: str) -> Node:
+    """A word that is short for a block, as that block."""
+    if isinstance(node, Scalar) and node.value is not None:
+        return Mapping((Entry(short, node.origin, node),), node.origin)
+    return node
 
 
 def _is_empty(node: Node) -> bool:

@@ -63,9 +63,9 @@ def _order(before: list[Item], item: Item, sources: Sources) -> list[Finding]:
         first = next(other.origin for other in before if other.is_self)
         cause = "`_self_` stands twice in this defaults list"
         return [sources.finding("J115", item.origin, cause, "keep one of them", (("the first one", first),))]
-    if before and before[-1].override and not item.override:
-        cause = "an `override` stands before entries that choose for the first time"
-        return [sources.finding("J115", before[-1].origin, cause, "move it to the end of the list")]
+    if not item.override and not item.is_self and any(other.override for other in before):
+        cause = "this entry stands behind an `override`"
+        return [sources.finding("J115", item.origin, cause, "move every `override` to the end of the list")]
     return []
 
 

@@ -27,7 +27,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 def derive(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
-    """Values that the document left open, each derived from others, in the order they depend on each other."""
+    """The document with the values that it left open, in the order they depend on each other. Twice changes nothing."""
     root = _count_devices(root, facts, findings)
     processes = _number(root, ("hardware", "per_node")) * _number(root, ("nodes", "count"))
     several = _number(root, ("hardware", "per_node")) > 1
@@ -38,10 +38,30 @@ def derive(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
     if root.get("paradigm") is None:
         root = _set(root, ("paradigm", "kind"), "ddp" if processes > 1 else "none", "the number of processes")
     root = shape.normal(root)
+    return _name(root) if root.get("name") is None else root
+
+
+def is_open(root: Mapping, path: TreePath) -> bool:
+    """Whether a path is one that `derive` fills in."""
+    if path[:1] == ("paradigm",):
+        return root.get("paradigm") is None
+    if path == ("launcher",):
+        return _value(root, path) == "auto"
+    if path == ("hardware", "per_node"):
+        return _value(root, path) == "all"
+    return path in (("name",), ("hardware", "threads_per_process")) and _value(root, path) is None
+
+
+#: What `derive` looks at. These cannot depend on what it derives.
+INPUTS: frozenset[TreePath] = frozenset(
+    {("hardware", "per_node"), ("nodes", "count"), ("script",), ("module",), ("command", 0)}
+)
+
+
+def relative_paths(root: Mapping, facts: Facts) -> Mapping:
+    """The document with its paths relative to the job's folder, so that the plan reads the same on every machine."""
     for key in ("script", "workdir"):
         root = _relative(root, key, facts)
-    if root.get("name") is None:
-        root = _name(root)
     return root
 
 
@@ -59,7 +79,6 @@ def _count_devices(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapp
 
 
 def _relative(root: Mapping, key: str, facts: Facts) -> Mapping:
-    """A path relative to the job's folder, so that the plan reads the same on every machine."""
     node = root.get(key)
     if not isinstance(node, Scalar) or not isinstance(node.value, str):
         return root

@@ -18,7 +18,7 @@ from .defaults import Item, read_items
 from .findings import Finding, FindingsError, Place, finding
 from .reading import FORMATS, read_document
 from .sources import Sources
-from .tree import Layer, Mapping
+from .tree import Layer, Mapping, Origin
 
 PRESETS = Path(__file__).parent.parent / "presets"
 
@@ -70,7 +70,13 @@ class Library:
             FindingsError: it cannot be read.
         """
         root, findings = read_document(self._job, self._shown, self._sources)
-        return self._take_apart(self._job, self._shown, root, findings)
+        job = self._take_apart(self._job, self._shown, root, findings)
+        if job.package in (None, "_global_"):
+            return job
+        cause = f"the job itself stands at the top, and its header says `@package {job.package}`"
+        where = Origin(layer="file", source=self._shown)
+        problem = self._sources.finding("J115", where, cause, "leave the header out")
+        return msgspec.structs.replace(job, findings=(*job.findings, problem))
 
     def find(self, name: str) -> Document | None:
         """The document `base` or the group file `hardware/dgx`; None where no folder has it.
@@ -98,13 +104,15 @@ class Library:
     def names(self, group: str) -> list[str]:
         """The choices of a group; of the empty group, the documents beside the job."""
         found: set[str] = set()
-        if _is_plain(group) or not group:
+        if is_plain(group) or not group:
             for folder in self._folders if group else self._folders[:-1]:
                 try:
                     entries = list(os.scandir(folder.path / group))
                 except (OSError, ValueError):
                     continue
-                found |= {os.path.splitext(entry.name)[0] for entry in entries if entry.name.endswith(FORMATS)}  # noqa: PTH122
+                found |= {
+                    Path(entry.name).stem for entry in entries if entry.name.endswith(FORMATS) and not entry.is_dir()
+                }
         return sorted(found - ({self._job.stem} if not group else set()))
 
     def groups(self) -> list[str]:
@@ -118,7 +126,7 @@ class Library:
         return sorted(name for name in found if not name.startswith(".") and self.names(name))
 
     def _load(self, name: str) -> Document | None:
-        if not _is_plain(name):
+        if not is_plain(name):
             return None
         group = name.rpartition("/")[0]
         for folder in self._folders:
@@ -161,7 +169,7 @@ class Library:
         return None
 
 
-def _is_plain(name: str) -> bool:
+def is_plain(name: str) -> bool:
     """Whether a name stays inside the folder it is looked up in."""
     parts = name.split("/")
     return all(part not in ("", ".", "..") and part.isprintable() and "\\" not in part for part in parts)

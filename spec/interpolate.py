@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from collections.abc import Mapping as MappingType
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from .findings import Finding
+from .derive import INPUTS, Facts, derive, is_open
+from .findings import Finding, did_you_mean
 from .scalars import read_scalar
-from .shape import at, leaf
+from .shape import at, job_schema, leaf, normal
 from .sources import Sources
 from .tree import Entry, Mapping, Node, Origin, Path, Scalar, Sequence, dotted, find, leaves, plain
 from .untyped import as_dict, as_list
@@ -33,19 +34,54 @@ class Interpolated(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-def interpolate(root: Mapping, env: MappingType[str, str], sources: Sources) -> Interpolated:
+def interpolate(
+    root: Mapping, env: MappingType[str, str], sources: Sources, facts: Facts | None = None
+) -> Interpolated:
     """The document with every interpolation resolved.
 
     A result that stands where no text may stand is read as YAML would read it, because environment variables are
-    always text. A value that is a secret's, or looks like one, is a finding and never enters the document.
+    always text. A value that is a secret's, or looks like one, is a finding and never enters the document. With
+    `facts`, a derived value can be referred to: it is derived first, from what does not refer to it.
     """
-    wanted = [(path, node) for path, node in leaves(root) if isinstance(node, Scalar) and _has(node)]
+    wanted = {path: node for path, node in leaves(root) if isinstance(node, Scalar) and _has(node)}
     if not wanted:
         return Interpolated(root, ())
-    loops = _loops(wanted, sources)
+    loops = _loops(list(wanted.items()), sources)
     if loops:
-        return Interpolated(_without(root, {path for path, _ in wanted}), loops)
-    return _Resolution(root, env, sources).run(wanted)
+        return Interpolated(_without(root, set(wanted)), loops)
+    late = _late(root, wanted) if facts is not None else frozenset[Path]()
+    if not late or facts is None:
+        return _Resolution(root, env, sources).run(list(wanted.items()))
+    findings = [_too_late(path, wanted[path], sources) for path in wanted if path in late & INPUTS]
+    root = _without(root, set(late & INPUTS))
+    early = _Resolution(root, env, sources).run([item for item in wanted.items() if item[0] not in late])
+    root = derive(normal(early.root), facts, findings)
+    done = _Resolution(root, env, sources).run([(path, wanted[path]) for path in wanted if path in late - INPUTS])
+    return Interpolated(done.root, (*findings, *early.findings, *done.findings))
+
+
+def _late(root: Mapping, wanted: dict[Path, Scalar]) -> frozenset[Path]:
+    """The interpolated values that refer to a derived one, directly or through each other."""
+    names = {dotted(path): path for path in wanted}
+    late = {
+        path
+        for path, node in wanted.items()
+        if any(is_open(root, tuple(name.split("."))) for name in _names(path, str(node.value)))
+    }
+    while True:
+        more = {
+            path
+            for path, node in wanted.items()
+            if path not in late and any(names[name] in late for name in _references(path, str(node.value), names))
+        }
+        if not more:
+            return frozenset(late)
+        late |= more
+
+
+def _too_late(path: Path, node: Scalar, sources: Sources) -> Finding:
+    cause = f"`{dotted(path)}` refers to a value that jobc derives from it"
+    return sources.finding("J205", node.origin, cause, "write the value itself")
 
 
 def interpolate_name(
@@ -174,10 +210,12 @@ class _Resolution:
             text = f"the interpolation in `{dotted(path)}` cannot be resolved: {first}"
             return self._sources.finding("J203", node.origin, text, "write a literal `${` as `\\${`")
         text = f"`{dotted(path)}` refers to `{missing[1]}`, which the document does not have"
-        schema = at(tuple(missing[1].split(".")), self._root)
-        step = "write a literal `${` as `\\${`"
-        if schema is not None and "x-derived" in schema:
-            step = f"jobc derives it later; write `{missing[1]}` in the document to refer to it"
+        known = [dotted(here) for here, _ in leaves(self._root) if here != path] + list(job_schema()["properties"])
+        level = missing[1].count(".")
+        step = (
+            did_you_mean(missing[1], [name for name in known if name.count(".") == level])
+            or "write a literal `${` as `\\${`"
+        )
         return self._sources.finding("J203", node.origin, text, step)
 
 
@@ -269,13 +307,18 @@ def _cycles(edges: dict[str, list[str]]) -> list[list[str]]:
     return found
 
 
-def _references(path: Path, text: str, texts: dict[str, tuple[Path, Scalar]]) -> list[str]:
-    """The interpolated values that a text refers to; relative references start at the mapping the value stands in."""
+def _references(path: Path, text: str, known: Iterable[str]) -> list[str]:
+    """The interpolated values that a text refers to."""
     found: list[str] = []
+    for name in _names(path, text):
+        found += [other for other in known if other == name or other.startswith((f"{name}.", f"{name}["))]
+    return found
+
+
+def _names(path: Path, text: str) -> Iterator[str]:
+    """The paths that a text refers to; relative references start at the mapping the value stands in."""
     for match in _REFERENCE.finditer(text):
         words = match[1].strip()
         ups = len(words) - len(words.lstrip("."))
         base = [str(part) for part in path[: len(path) - ups]] if ups else []
-        name = ".".join([*base, words.lstrip(".")])
-        found += [other for other in texts if other == name or other.startswith((f"{name}.", f"{name}["))]
-    return found
+        yield ".".join([*base, words.lstrip(".")])

@@ -14,7 +14,7 @@ from . import shape
 from .choices import Choice
 from .defaults import Item
 from .findings import Finding, FindingsError, nearest
-from .groups import Document, Library
+from .groups import Document, Library, is_plain
 from .sources import Sources
 from .tree import Entry, Mapping, Origin
 
@@ -68,8 +68,14 @@ def stack(
     """
     walk = _Walk(library, sources, choices, resolve_name)
     layers = tuple(walk.job(job, added))
-    findings = (*walk.findings, *walk.unused())
-    return Stack(layers, frozenset(walk.used), findings)
+    findings = sorted((*walk.findings, *walk.unused()), key=_place)
+    return Stack(layers, frozenset(walk.used), tuple(findings))
+
+
+def _place(finding: Finding) -> tuple[str, int, int]:
+    """The order in which a person reads findings."""
+    place = finding.place
+    return ("", 0, 0) if place is None else (place.source, place.line or 0, place.column or 0)
 
 
 class _Here(NamedTuple):
@@ -97,10 +103,6 @@ class _Walk:
         self._documents = 0
 
     def job(self, job: Document, added: tuple[Choice, ...]) -> list[Layer]:
-        if job.package not in (None, "_global_"):
-            cause = f"the job itself stands at the top, its header says `@package {job.package}`"
-            origin = Origin(layer="file", source=job.shown, line=1, column=1)
-            self._report("J115", origin, cause, "leave the header out")
         return self._document(job, _Here("", "", ()), tuple(choice.item() for choice in added))
 
     def unused(self) -> Iterator[Finding]:
@@ -147,8 +149,7 @@ class _Walk:
         settings: Mapping = document.root
         if not here.package:
             return settings
-        first = here.package.partition(".")[0]
-        if first not in shape.job_schema()["properties"]:
+        if not _is_setting(here.package):
             if settings.entries:
                 origin = settings.entries[0].origin
                 cause = f"these settings land at `{here.package}`, which a job does not have"
@@ -189,10 +190,10 @@ class _Walk:
             if key in self._overrides:
                 self._taken.add(key)
                 origin = self._overrides[key].origin
-            if not self._first(key, Named(names, item.origin)):
-                return []
             if any("${" in name for name in names):
                 names = self._interpolated(item, names, here)
+            if not self._first(key, Named(names, item.origin)):
+                return []
         layers: list[Layer] = []
         for name in names:
             path = f"{folder}/{name}" if folder else name.removeprefix("/")
@@ -215,8 +216,8 @@ class _Walk:
         if before is None:
             self._made[key] = named
             return True
-        if before.origin.layer == "override":  # what is added comes last, and the walk begins there
-            named, before = before, named
+        if _comes_before(named.origin, before.origin):
+            named, before = before, named  # the walk begins at the end
         if named.origin.layer == "override":
             step = f"leave the `+` out to replace that choice: `{key}={' '.join(named.names)}`"
             code = "J208"
@@ -257,6 +258,11 @@ class _Walk:
             )
             return self._report("J111", origin, f"the defaults lists go through {what}", "build on fewer")
         package = _package(item, here, found.package, path)
+        if item.package is not None and package and not _is_setting(package):
+            near = nearest(package.partition(".")[0], list(shape.job_schema()["properties"]))
+            step = f"did you mean `{near}`?" if near else "a package is the path of a block, such as `vars.other`"
+            cause = f"`@{item.package}` puts these settings at `{package}`, which a job does not have"
+            return self._report("J202", origin, cause, step)
         folder = path.rpartition("/")[0]
         return self._document(found, _Here(folder, package, here.above))
 
@@ -276,6 +282,8 @@ class _Walk:
 def missing(library: Library, path: str, *, is_group: bool) -> tuple[str, str]:
     """What to say about a file that no folder has: the cause and the next step."""
     group, _, name = path.rpartition("/")
+    if not is_plain(path):
+        return f"`{path}` leaves the folders that are searched", "name a file below them; `--config-dir` adds a folder"
     known = library.names(group)
     cause = f"there is no `{path}.yaml`"
     bare = name.removesuffix(".yaml").removesuffix(".yml").removesuffix(".toml")
@@ -296,6 +304,17 @@ def missing(library: Library, path: str, *, is_group: bool) -> tuple[str, str]:
 
 
 # --- places ---------------------------------------------------------------------------------------------------------
+
+
+def _is_setting(package: str) -> bool:
+    return package.partition(".")[0] in shape.job_schema()["properties"]
+
+
+def _comes_before(one: Origin, other: Origin) -> bool:
+    """Whether a person reads one place before another: in a file by line, and what the command line adds comes last."""
+    if other.layer == "override" or one.layer == "override":
+        return other.layer == "override" and one.layer != "override"
+    return one.source == other.source and (one.line or 0, one.column or 0) < (other.line or 0, other.column or 0)
 
 
 def _folder(item: Item, here: _Here) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from .findings import Finding
+from .findings import Finding, did_you_mean
 from .scalars import read_scalar
 from .sources import Sources
 from .tree import Entry, Mapping, Node, Origin, Path, Scalar, Sequence
@@ -20,6 +20,8 @@ from .tree import Entry, Mapping, Node, Origin, Path, Scalar, Sequence
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override as HydraOverride
 
+_EVALUATING = re.compile(r"\w+ while evaluating '(?P<call>(?P<name>\w+)\(.*\))': (?P<why>.*)", re.DOTALL)
+_FUNCTIONS = ["bool", "choice", "float", "glob", "int", "range", "sort", "str"]
 MOST_PLANS = 1000  # of one sweep
 
 
@@ -129,6 +131,9 @@ def _parse(text: str, source: str, names: Callable[[str], list[str]] | None, *, 
     try:
         parsed, pieces = parse(text)
     except HydraException as error:
+        failed = _EVALUATING.match(str(error))
+        if failed is not None:
+            return _failed_function(failed, text, source)
         cause = error.__cause__
         column = getattr(error, "column", None)
         if isinstance(cause, LexerNoViableAltException):
@@ -153,6 +158,16 @@ def _parse(text: str, source: str, names: Callable[[str], list[str]] | None, *, 
     except _TwiceError as error:
         step = "keep one of them"
         return _Problem("J109", error.origin, f"`{error.key}` is written twice in this mapping", step)
+
+
+def _failed_function(failed: re.Match[str], text: str, source: str) -> _Problem:
+    call, name = failed["call"], failed["name"]
+    place = _at(source, max(text.find(call), 0) + 1, len(call))
+    if failed["why"].startswith("Unknown function"):
+        near = did_you_mean(name, _FUNCTIONS)
+        step = near or f"functions: {', '.join(_FUNCTIONS)}; as text it needs quotes"
+        return _Problem("J201", place, f"`{name}` is not a function of overrides", step)
+    return _Problem("J201", place, f"`{call}` cannot be evaluated: {failed['why'].splitlines()[0]}")
 
 
 def _base(text: str, parsed: HydraOverride, place: Origin) -> Override | _Problem:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from . import shape
-from .derive import Facts, derive
+from .derive import Facts, derive, relative_paths
 from .findings import Finding, FindingsError, Place, finding
 from .groups import Document, Library
 from .model import Job
@@ -141,7 +141,7 @@ class _Opened:
         findings = [*self._library.findings, *findings, *composed.findings]
         root, problems = _without_missing(composed.root, self.sources)
         findings += problems
-        root, problems = _interpolated(shape.normal(root), self._env, self.sources)
+        root, problems = _interpolated(shape.normal(root), self._env, self._facts)
         findings += problems
         from .validate import validate
 
@@ -179,14 +179,14 @@ def _remove(node: Mapping, path: TreePath) -> Mapping:
     return node.put(Entry(key, entry.origin, _remove(entry.value, path[1:])))
 
 
-def _interpolated(root: Mapping, env: MappingType[str, str], sources: Sources) -> tuple[Mapping, list[Finding]]:
+def _interpolated(root: Mapping, env: MappingType[str, str], facts: Facts) -> tuple[Mapping, list[Finding]]:
     if not any(
         isinstance(node, Scalar) and isinstance(node.value, str) and "$" in node.value for _, node in leaves(root)
     ):
         return _as_text(root), []
     from .interpolate import interpolate
 
-    done = interpolate(root, env, sources)
+    done = interpolate(root, env, facts.sources, facts)
     return _as_text(shape.normal(done.root)), list(done.findings)
 
 
@@ -222,7 +222,7 @@ def _as_text(root: Mapping) -> Mapping:
 
 def _finish(root: Mapping, beaten: tuple[Beaten, ...], dropped: tuple[Beaten, ...], facts: Facts) -> ResolvedSpec:
     findings: list[Finding] = []
-    root = derive(root, facts, findings)
+    root = derive(relative_paths(root, facts), facts, findings)
     if any(finding.severity == "error" for finding in findings):
         raise FindingsError(tuple(findings))
     job = msgspec.convert(plain(root), Job)

@@ -1,4 +1,7 @@
-"""A table of bad documents and overrides, each beside the exact text that a person sees."""
+"""A table of bad documents and overrides, each beside the exact text that a person sees.
+
+A line `+++ hardware/dgx.yaml` starts a further file beside the job.
+"""
 
 import re
 from pathlib import Path
@@ -12,6 +15,7 @@ from jobc.spec.resolve import resolve
 TABLE = Path(__file__).with_name("bad_documents.txt")
 HEAD = re.compile(r"^=== (?P<name>[^|\n]+?)(?: \| (?P<overrides>.*))?$", re.MULTILINE)
 ARROW = "\n--->\n"
+FURTHER = re.compile(r"^\+\+\+ (\S+)\n", re.MULTILINE)
 
 
 class Case(NamedTuple):
@@ -39,7 +43,10 @@ SEEN: dict[str, str] = {}
 def test_bad_document_says_what_a_person_needs(case, folder, request):
     """Each document is refused with the findings that the table shows, and with nothing else."""
     file = "job.toml" if case.name.startswith("toml") else "job.yaml"
-    (folder / file).write_bytes(case.document.encode().decode("unicode_escape").encode("latin-1").decode().encode())
+    job, *further = FURTHER.split(case.document)
+    for name, text in [(file, job), *zip(further[::2], further[1::2], strict=True)]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(text.encode().decode("unicode_escape").encode("latin-1").decode().encode())
     with pytest.raises(FindingsError) as caught:
         compile_plan(resolve(Path(file), case.overrides, env={}, cwd=folder, count_gpus=lambda: 0))
     text = str(caught.value).replace(str(folder), "<folder>")

@@ -131,6 +131,48 @@ def test_interpolation_reads_values_variables_and_defaults(resolved):
     assert spec.origin("training.seed").explicit
 
 
+def test_derived_values_can_be_referred_to(resolved):
+    """They are derived first, from what does not refer to them."""
+    text = (
+        'script: train.py\nvars: {n: 2, label: "${name}-${paradigm.kind}", again: "${.label}"}\n'
+        'hardware: {kind: cpu, per_node: "${vars.n}"}\nargs: ["${vars.again}", "${launcher}"]\n'
+    )
+    assert resolved(text).job.args == ("train-ddp", "torchrun")
+    text = "script: train.py\nhardware: {kind: gpu, per_node: all}\nargs: ['${hardware.per_node}']\n"
+    assert resolved(text, gpus=4).job.args == ("4",)
+
+
+def test_resolvers_of_omegaconf_work(resolved):
+    """Relative references, `oc.select`, `oc.decode`, `oc.create` and the dictionary resolvers."""
+    text = (
+        'script: train.py\nvars:\n  a: 1\n  b: "${oc.select:vars.nope,7}"\n  c: "${oc.decode:${oc.env:LIST}}"\n'
+        '  d: {e: 3, f: "${.e}", g: "${..a}"}\n  k: "${oc.dict.keys:vars.d}"\n  m: "${oc.create:{x: 1}}"\n'
+    )
+    found = resolved(text, env={"LIST": "[1,2]"}).job.vars
+    assert (found["b"], found["c"], found["d"], found["k"], found["m"]) == (
+        7,
+        (1, 2),
+        {"e": 3, "f": 3, "g": 1},
+        ("e", "f", "g"),
+        {"x": 1},
+    )
+
+
+def test_overrides_take_nested_values_and_interpolations(resolved):
+    """Lists, mappings, quotes and references, as in Hydra's grammar."""
+    words = (
+        "vars.x={a: 1, b: [x, 'y z', {c: 2}]}",
+        "+vars.n=3",
+        "training.seed=${vars.n}",
+        "args=[${vars.n}, 'a,b', \"it's\"]",
+        "name=run-${training.seed}",
+        "hardware=null",
+    )
+    job = resolved("script: train.py\nhardware: {kind: cpu, per_node: 2}\n", *words).job
+    assert job.vars["x"] == {"a": 1, "b": ("x", "y z", {"c": 2})}
+    assert (job.training.seed, job.args, job.name, job.processes) == (3, ("3", "a,b", "it's"), "run-3", 1)
+
+
 def test_escaped_interpolation_is_text(resolved):
     r"""`\${x}` reaches the script as `${x}`."""
     assert resolved("script: train.py\nargs: ['\\${HOME}', '$HOME', '$(x)']\n").job.args == ("${HOME}", "$HOME", "$(x)")
