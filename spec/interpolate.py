@@ -134,12 +134,28 @@ class _Resolution:
 
     def run(self, wanted: list[tuple[Path, Scalar]]) -> Interpolated:
         from omegaconf import OmegaConf
+        from omegaconf.errors import GrammarParseError
 
         document: Any = plain(self._root)
         with _LOCK, _environment(self._look_up):
-            config: Any = OmegaConf.create(document)
+            try:
+                config: Any = OmegaConf.create(document)
+            except GrammarParseError:
+                return self._unreadable(wanted)
             results = {path: self._one(config, path, node) for path, node in wanted}
         return Interpolated(_replace(self._root, (), results), tuple(self._findings))
+
+    def _unreadable(self, wanted: list[tuple[Path, Scalar]]) -> Interpolated:
+        """A finding for each value that does not follow the grammar, which OmegaConf reads for all of them at once."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import GrammarParseError
+
+        for path, node in wanted:
+            try:
+                OmegaConf.create({"value": node.value})
+            except GrammarParseError as error:
+                self._findings.append(self._failure(error, path, node))
+        return Interpolated(_without(self._root, {path for path, _ in wanted}), tuple(self._findings))
 
     def _look_up(self, name: Any, *default: Any) -> Any:
         name = str(name)

@@ -176,6 +176,9 @@ def _base(text: str, parsed: HydraOverride, place: Origin) -> Override | _Proble
     path: Path = tuple(key.split("."))
     if not all(path):
         return _Problem("J202", place, "an override starts with the path of a setting", "for example `nodes.count=2`")
+    if path[0] == "defaults":
+        step = "a choice of the list is changed by its group, such as `hardware=h200x8`, or added, `+hardware=h200x8`"
+        return _Problem("J202", place, "a defaults list is not a setting", step)
     if parsed.package is not None and len(path) > 1:
         step = f"a group is named by its folder, such as `{'/'.join(key.split('.'))}`"
         return _Problem("J202", place, f"`{key}` is the path of a setting, and `@` goes with a group", step)
