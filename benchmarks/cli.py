@@ -1,7 +1,13 @@
-"""How long jobc takes to answer, against what a user would type instead: `python benchmarks/cli.py [ROUNDS]`."""
+"""How long jobc takes to answer, against what a user would type instead.
+
+`python benchmarks/cli.py [ROUNDS]` times commands; `python benchmarks/cli.py --imports` says where the time of a plan
+goes.
+"""
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,19 +17,37 @@ from _timing import interleaved, wall
 
 BIN = Path(sys.executable).parent
 JOB = Path(__file__).parents[1] / "examples" / "digits" / "job.yaml"
+TEN = [
+    "precision=bf16", "paradigm=ddp", "paradigm.static_graph=true", "hardware.per_node=4", "launcher=torchrun",
+    "args=[--epochs,3,--out,out]", "env.TOKENIZERS_PARALLELISM=false", "training.seed=7",
+    "training.gradient_accumulation=4", "name=digits-ten",
+]  # fmt: skip
+SWEEP = [
+    "precision=no,bf16",
+    "launcher=python,torchrun",
+    "training.seed=1,2,3,4",
+    "training.gradient_accumulation=1,2,4,8",
+]
 
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "jobc --help": [BIN / "jobc", "--help"],
     "jobc plan": [BIN / "jobc", "plan", JOB],
-    "jobc plan, 2 overrides": [BIN / "jobc", "plan", JOB, "precision=bf16", "paradigm=ddp"],
+    "jobc check": [BIN / "jobc", "check", JOB],
+    "jobc explain": [BIN / "jobc", "explain", JOB],
+    "jobc plan, 10 overrides": [BIN / "jobc", "plan", JOB, *TEN],
+    "jobc plan -m, 64 plans": [BIN / "jobc", "plan", JOB, "-m", *SWEEP],
     "torchrun --help": [BIN / "torchrun", "--help"],
     "accelerate launch --help": [BIN / "accelerate", "launch", "--help"],
 }
-REACH = {"jobc --help": 0.06, "jobc plan": 0.20}
+REACH = {"jobc --help": 0.06, "jobc plan": 0.20, "jobc plan, 10 overrides": 0.30}
+PARTS = ("click", "msgspec", "yaml", "jsonschema", "hydra", "omegaconf", "antlr4", "jobc")
 
 
 def main() -> None:
+    if "--imports" in sys.argv:
+        show_imports()
+        return
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     found = interleaved({name: partial(wall, command) for name, command in COMMANDS.items()}, rounds)
     rival = found["accelerate launch --help"]
@@ -33,6 +57,25 @@ def main() -> None:
     for name, seconds in found.items():
         reach = f"{REACH[name]:.2f}" if name in REACH else ""
         print(f"| {name:26} | {seconds:7.3f} | {seconds / rival:27.3f} | {reach:5} |")
+
+
+def show_imports() -> None:
+    """Milliseconds that a plan spends importing, by library, from `python -X importtime`."""
+    for title, words in (("jobc plan", []), ("jobc plan with an override", ["precision=bf16"])):
+        command = [sys.executable, "-X", "importtime", "-m", "jobc", "plan", JOB, *words]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        own = dict.fromkeys(PARTS, 0)
+        rest = 0
+        for line in lines.splitlines():
+            found = re.match(r"import time: +(\d+) \| +\d+ \| +(\S+)", line)
+            if found:
+                root = found[2].partition(".")[0]
+                if root in own:
+                    own[root] += int(found[1])
+                else:
+                    rest += int(found[1])
+        parts = ", ".join(f"{name} {spent / 1000:.0f}" for name, spent in own.items() if spent)
+        print(f"{title}: {parts}, standard library and the rest {rest / 1000:.0f} ms")
 
 
 if __name__ == "__main__":
