@@ -52,11 +52,12 @@ def interpolate(
     late = _late(root, wanted) if facts is not None else frozenset[Path]()
     if not late or facts is None:
         return _Resolution(root, env, sources).run(list(wanted.items()))
-    findings = [_too_late(path, wanted[path], sources) for path in wanted if path in late & INPUTS]
-    root = _without(root, set(late & INPUTS))
+    inputs = {path for path in late if path in INPUTS or path[0] == "secrets"}
+    findings = [_too_late(path, wanted[path], sources) for path in wanted if path in inputs]
+    root = _without(root, inputs)
     early = _Resolution(root, env, sources).run([item for item in wanted.items() if item[0] not in late])
     root = derive(normal(early.root), facts, findings)
-    done = _Resolution(root, env, sources).run([(path, wanted[path]) for path in wanted if path in late - INPUTS])
+    done = _Resolution(root, env, sources).run([(path, wanted[path]) for path in wanted if path in late - inputs])
     return Interpolated(done.root, (*findings, *early.findings, *done.findings))
 
 
@@ -80,7 +81,8 @@ def _late(root: Mapping, wanted: dict[Path, Scalar]) -> frozenset[Path]:
 
 
 def _too_late(path: Path, node: Scalar, sources: Sources) -> Finding:
-    cause = f"`{dotted(path)}` refers to a value that jobc derives from it"
+    when = "after the names of secrets are known" if path[0] == "secrets" else "from it"
+    cause = f"`{dotted(path)}` refers to a value that jobc derives {when}"
     return sources.finding("J205", node.origin, cause, "write the value itself")
 
 
@@ -142,7 +144,12 @@ class _Resolution:
                 config: Any = OmegaConf.create(document)
             except GrammarParseError:
                 return self._unreadable(wanted)
-            results = {path: self._one(config, path, node) for path, node in wanted}
+            results: dict[Path, Node | None] = {}
+            for path, node in sorted(wanted, key=lambda item: item[0][0] != "secrets"):  # names of secrets come first
+                results[path] = self._one(config, path, node)
+                found = results[path]
+                if path[0] == "secrets" and isinstance(found, Scalar):
+                    self._secrets |= {str(found.value)}
         return Interpolated(_replace(self._root, (), results), tuple(self._findings))
 
     def _unreadable(self, wanted: list[tuple[Path, Scalar]]) -> Interpolated:
@@ -180,13 +187,15 @@ class _Resolution:
             value = parent[path[-1]]
             value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         except (OmegaConfBaseException, RecursionError, TypeError, ValueError, AttributeError) as error:
-            self._findings.append(self._failure(error, path, node))
-            return None
+            value = error
         secret = next((name for name in self._read if name in self._secrets or _CREDENTIAL.search(name)), None)
-        if secret is not None:
+        if secret is not None:  # first of all: the text of an error holds what was read
             cause = f"`{dotted(path)}` would copy the secret {secret} into the document, the plan and the run's record"
             step = f"list the name instead, `secrets: [{secret}]`: the process then finds it in its environment"
             self._findings.append(self._sources.finding("J206", node.origin, cause, step))
+            return None
+        if isinstance(value, Exception):
+            self._findings.append(self._failure(value, path, node))
             return None
         return self._node(value, path, node)
 
