@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ..spec import Finding, ResolvedSpec, finding
-from ..spec.model import Ddp, NoParadigm
+from ..spec.model import Compile, Ddp, Fsdp, NoParadigm, Paradigm
 
 _RESERVED = re.compile(
     r"(RANK|LOCAL_RANK|GROUP_RANK|ROLE_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|GROUP_WORLD_SIZE|ROLE_WORLD_SIZE"
@@ -18,6 +18,7 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     """Every contradiction within a resolved job."""
     yield from _what_runs(spec)
     yield from _paradigm(spec)
+    yield from _training(spec)
     yield from _variables(spec)
 
 
@@ -60,15 +61,48 @@ def _paradigm(spec: ResolvedSpec) -> Iterator[Finding]:
         )
     if job.processes > 1:
         return
-    if isinstance(job.paradigm, Ddp) and spec.origin("paradigm.kind").explicit:
-        yield finding(
-            "J306",
-            "`paradigm: ddp` has nothing to average with one process",
-            place=spec.place("paradigm.kind"),
-        )
+    idle = _ALONE.get(type(job.paradigm))
+    if idle is not None and spec.origin("paradigm.kind").explicit:
+        yield finding("J306", idle, place=spec.place("paradigm.kind"))
     if job.nodes.rendezvous.port is not None:
         path = "nodes.rendezvous.port"
         yield finding("J306", f"`{path}` has no effect: one process meets nobody", place=spec.place(path))
+
+
+#: What a paradigm for several processes is with one.
+_ALONE: dict[type[Paradigm], str] = {
+    Ddp: "`paradigm: ddp` has nothing to average with one process",
+    Fsdp: "`paradigm: fsdp` has nothing to cut in pieces with one process, which holds the whole model",
+}
+
+
+def _training(spec: ResolvedSpec) -> Iterator[Finding]:
+    job, chosen = spec.job, spec.job.training.compile
+    even = "training.dataloader.even_batches"
+    if isinstance(job.paradigm, Fsdp) and job.processes > 1 and not job.training.dataloader.even_batches:
+        yield finding(
+            "J311",
+            f"`{even}: false` lets processes end at different batches; with `paradigm: fsdp` each needs all",
+            place=spec.place(even),
+            next_step="leave it away, or train with `paradigm=ddp`",
+        )
+    for field in ("mode", "fullgraph", "dynamic", "regional"):
+        path, value = f"training.compile.{field}", getattr(chosen, field)
+        if value == getattr(_NOT_COMPILED, field):
+            continue
+        if chosen.backend == "none":
+            cause, step = "nothing is compiled", "add `backend: inductor`, or remove the setting"
+        elif field == "mode" and chosen.backend != "inductor":
+            cause, step = (
+                f"the backend `{chosen.backend}` has no modes",
+                "use `backend: inductor`, or remove the setting",
+            )
+        else:
+            continue
+        yield finding("J311", f"`{path}` has no effect: {cause}", place=spec.place(path), next_step=step)
+
+
+_NOT_COMPILED = Compile()
 
 
 def _variables(spec: ResolvedSpec) -> Iterator[Finding]:

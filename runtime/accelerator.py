@@ -73,8 +73,8 @@ class Accelerator:
         self._world, self._group = world.join(environment, self._settings.hardware, spec)
         if self._settings.seed is not None:
             set_seed(self._settings.seed)
-        self._strategy = strategies.choose(self._settings.paradigm, self._world)
         self._precision = Precision(self._settings.precision, self._world.device)
+        self._strategy = strategies.choose(self._settings.paradigm, self._world, self._precision.half)
         self._progress = Progress(self._settings.gradient_accumulation)
         self._collectives = Collectives(self._world)
         self._processes = Processes(self._world, self._collectives)

@@ -24,10 +24,10 @@ _REPLACED = "_jobc_replaced_function"
 
 
 class Precision:
-    """The precision of one job. `scale` is the loss scale where the format needs one, else None."""
+    """The precision of one job. `scale` is the loss scale where the format needs one, `half` its type if it has one."""
 
     def __init__(self, kind: Kind, device: torch.device, autocast: AutocastKwargs | None = None) -> None:
-        self._type = _TYPES[type(kind)]
+        self.half = self._type = _TYPES[type(kind)]
         self._device = device
         self._autocast = autocast or AutocastKwargs()
         self.scale = LossScale(kind, device) if isinstance(kind, Fp16) else None

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from ..spec.findings import FindingsError, finding
 from . import data
 from . import optimizer as optimizers
+from .compiling import compile_in_place
 from .data import LoaderParts, PreparedLoader
 from .optimizer import PreparedOptimizer
 from .places import caller_place
@@ -42,7 +43,7 @@ class Prepared:
         self._strategy = strategy
         self._precision = precision
         self._progress = progress
-        self._parts = parts
+        self.parts = parts
         self._places = places
         # What is done to each model that a strategy has just wrapped.
         self._finish = finish or (lambda _model: None)
@@ -65,13 +66,12 @@ class Prepared:
         unknown = [item for item, kind in zip(given, kinds, strict=True) if kind is None]
         if unknown:
             raise FindingsError(tuple(_unknown(item) for item in unknown))
-        together = [_inner(item) for item in given if isinstance(item, Optimizer)]
         moves = [self._places if place is None else place for place in places] or [self._places] * len(given)
         ready: dict[int, Any] = {}
         for wanted in (nn.Module, Optimizer, DataLoader, LRScheduler):
             for index, (item, kind) in enumerate(zip(given, kinds, strict=True)):
                 if kind is wanted:
-                    ready[index] = self._one(item, wanted, together, place=moves[index])
+                    ready[index] = self._one(item, wanted, place=moves[index])
         return [ready[index] for index in range(len(given))]
 
     def evaluate(self, model: nn.Module, *, place: bool | None = None) -> nn.Module:
@@ -79,7 +79,7 @@ class Prepared:
         if _holds(self.models, model):
             return model
         self._precision.wrap_forward(model)
-        self.models.append(self._strategy.place(model) if (self._places if place is None else place) else model)
+        self.models.append(model.to(self.parts.world.device) if (self._places if place is None else place) else model)
         return self.models[-1]
 
     def clear(self) -> None:
@@ -87,18 +87,22 @@ class Prepared:
         for kept in (self.models, self.optimizers, self.schedulers, self.loaders):
             kept.clear()
 
-    def _one(self, item: Any, kind: type, together: list[Optimizer], *, place: bool) -> Any:
+    def _one(self, item: Any, kind: type, *, place: bool) -> Any:
         if kind is nn.Module:
-            return self._model(item, together, place=place)
+            return self._model(item, place=place)
         if kind is Optimizer:
             return self._optimizer(item)
         return self._loader(item, place=place) if kind is DataLoader else self._scheduler(item)
 
-    def _model(self, model: nn.Module, together: list[Optimizer], *, place: bool) -> nn.Module:
+    def _model(self, model: nn.Module, *, place: bool) -> nn.Module:
         if _holds(self.models, model):
             return model
-        self._precision.wrap_forward(self._strategy.unwrap(model))
-        wrapped = self._strategy.wrap(self._strategy.place(model) if place else model, together)
+        inner = self._strategy.unwrap(model)
+        self._precision.wrap_forward(inner)
+        compile_in_place(inner, self.parts.settings.compile)
+        wrapped = self._strategy.wrap(self._strategy.place(model) if place else model)
+        for optimizer in self.optimizers:
+            self._strategy.adopt(optimizer.optimizer)
         self._finish(wrapped)
         self.models.append(wrapped)
         return wrapped
@@ -107,7 +111,8 @@ class Prepared:
         if isinstance(optimizer, PreparedOptimizer) and _holds(self.optimizers, optimizer):
             return optimizer
         ready = optimizers.prepared(optimizer, self._progress, self._precision.scale)
-        if ready.state and self._parts.world.device.type != "cpu":
+        self._strategy.adopt(ready.optimizer)
+        if ready.state and self.parts.world.device.type != "cpu":
             ready.load_state_dict(ready.state_dict())  # torch moves loaded state to where the parameters are now
         self.optimizers.append(ready)
         return ready
@@ -115,7 +120,7 @@ class Prepared:
     def _loader(self, loader: DataLoader[Any], *, place: bool) -> PreparedLoader:
         if isinstance(loader, PreparedLoader) and _holds(self.loaders, loader):
             return loader
-        ready = data.prepared(loader, self._parts, moves=place)
+        ready = data.prepared(loader, self.parts, moves=place)
         self.loaders.append(ready)
         return ready
 
@@ -124,7 +129,7 @@ class Prepared:
             if _holds(self.schedulers, scheduler):
                 return scheduler
             scheduler = scheduler.scheduler
-        settings, size = self._parts.settings, self._parts.world.size
+        settings, size = self.parts.settings, self.parts.world.size
         if not settings.step_scheduler_with_optimizer:
             ready = FreeScheduler(scheduler)
         else:
@@ -138,7 +143,7 @@ class Prepared:
         return ready
 
     def _hint(self, processes: int) -> None:
-        if self._parts.world.is_main and not self._hinted:
+        if self.parts.world.is_main and not self._hinted:
             print(hint_of_pace(processes), file=sys.stderr)
         self._hinted = True
 

@@ -9,6 +9,7 @@ from ..spec.findings import Finding, FindingsError, finding
 from ..spec.model import (
     AutoHardware,
     Bf16,
+    Compile,
     Cpu,
     Fp16,
     FullPrecision,
@@ -58,6 +59,9 @@ class Settings:
     scheduler_step_explicit: bool
     step_scheduler_with_optimizer: bool
     seed: int | None
+    loss: Literal["mean_sample", "mean_batch", "mean_token"]
+    loss_explicit: bool
+    compile: Compile
 
 
 def settle(spec: ResolvedSpec | None, said: Keywords) -> Settings:
@@ -100,6 +104,9 @@ def settle(spec: ResolvedSpec | None, said: Keywords) -> Settings:
         scheduler_step_explicit=spec is not None and spec.origin("training.scheduler.step").explicit,
         step_scheduler_with_optimizer=said.step_scheduler_with_optimizer,
         seed=training.seed,
+        loss=training.loss,
+        loss_explicit=spec is not None and spec.origin("training.loss").explicit,
+        compile=training.compile,
     )
     if table.findings:
         raise FindingsError(tuple(table.findings))

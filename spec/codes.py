@@ -49,6 +49,7 @@ CODES: dict[str, Code] = {
     "J308": Code("error", "A variable in `env` is one that jobc or the launcher sets."),
     "J309": Code("hint", "Settings were dropped because another kind was chosen."),
     "J310": Code("error", "The devices of this machine cannot be counted."),
+    "J311": Code("error", "A setting has no effect beside the others that were chosen."),
     "J401": Code("error", "A secret is not in the environment."),
     "J402": Code("error", "A port that the plan needs is already in use."),
     "J403": Code("error", "A command of the plan cannot be started."),
@@ -60,4 +61,9 @@ CODES: dict[str, Code] = {
     "J505": Code("error", "The process has no device of the kind that the job asks for."),
     "J506": Code("error", "A tensor's leading size is not that of the batch it came from."),
     "J507": Code("error", "An argument given to the runtime has a value that it cannot have."),
+    "J508": Code("error", "The model cannot be cut in pieces as the job says."),
+    "J509": Code("error", "Models and optimizers that are prepared do not belong together."),
+    "J510": Code("error", "The paradigm cannot do what the code asks for."),
+    "J511": Code("error", "The model cannot be compiled as the job says."),
+    "J512": Code("hint", "The job accumulates gradients, and the script does not use it."),
 }

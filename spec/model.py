@@ -129,6 +129,34 @@ class Ddp(Kind, frozen=True, tag="ddp"):
     ] = 25
 
 
+ClassName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$(?!\n)",
+        extra_json_schema=form("the name of a class, such as `Block`"),
+    ),
+]
+
+
+class Fsdp(Kind, frozen=True, tag="fsdp"):
+    """fully_shard: parameters, gradients and optimizer state are cut in one piece for each process."""
+
+    sharding: Annotated[
+        Literal["full"], Meta(description="What is cut in pieces: `full` is parameters, gradients and optimizer state.")
+    ] = "full"
+    wrap: Annotated[
+        Literal["auto", "none"] | Annotated[tuple[ClassName, ...], Meta(min_length=1)],
+        Meta(
+            description="Modules that are gathered one at a time: `auto` takes the model's repeated blocks, `none` the"
+            " model as a whole, a list names classes of modules."
+        ),
+    ] = "auto"
+    reshard_after_forward: Annotated[
+        bool,
+        Meta(description="Free gathered parameters after the forward pass: less memory, one more gathering each step."),
+    ] = True
+
+
 # --- nodes and target -----------------------------------------------------------------------------------------------
 
 
@@ -180,6 +208,29 @@ class Dataloader(Part, frozen=True):
     ] = True
 
 
+class Compile(Part, frozen=True):
+    """How prepared models are compiled by torch.compile."""
+
+    backend: Annotated[
+        str,
+        Meta(
+            min_length=1, description="Compiler of torch.compile, such as `inductor`; `none` runs models as they are."
+        ),
+    ] = "none"
+    mode: Annotated[
+        Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"],
+        Meta(description="What `inductor` spends its time on."),
+    ] = "default"
+    fullgraph: Annotated[bool, Meta(description="Refuse code that cannot be compiled as one graph.")] = False
+    dynamic: Annotated[
+        bool | Literal["auto"],
+        Meta(description="Compile for sizes that change; `auto` does so once a size has changed."),
+    ] = "auto"
+    regional: Annotated[
+        bool, Meta(description="Compile the model's repeated blocks, each once, and not the model as a whole.")
+    ] = False
+
+
 class Training(Part, frozen=True):
     """Settings that the runtime applies in every process."""
 
@@ -190,6 +241,14 @@ class Training(Part, frozen=True):
         Annotated[int, Meta(ge=0, le=2**32 - 1)] | None,
         Meta(description="Seed of Python, NumPy and torch and of the order of the data; unset draws one for the run."),
     ] = None
+    loss: Annotated[
+        Literal["mean_sample", "mean_batch", "mean_token"],
+        Meta(
+            description="What an optimizer step takes the mean over: samples, so that every split of the same samples"
+            " gives the same gradient, batches whatever their size, or the tokens that the script counts."
+        ),
+    ] = "mean_sample"
+    compile: Annotated[Compile, Meta(description="How prepared models are compiled by torch.compile.")] = Compile()
     scheduler: Annotated[Scheduler, Meta(description="How prepared learning-rate schedulers step.")] = Scheduler()
     dataloader: Annotated[Dataloader, Meta(description="How prepared data loaders deal out their batches.")] = (
         Dataloader()
@@ -200,7 +259,7 @@ class Training(Part, frozen=True):
 
 Hardware = AutoHardware | Cpu | Gpu
 Precision = FullPrecision | Bf16 | Fp16
-Paradigm = NoParadigm | Ddp
+Paradigm = NoParadigm | Ddp | Fsdp
 Target = Local
 VariableName = Annotated[
     str,

@@ -22,7 +22,7 @@ ID = "urn:jobc:schema:job:1"
 INTERPOLATION = "#/$defs/interpolation"
 
 #: Blocks for which a single value is short for one key of the block.
-SHORTHANDS = {"Nodes": "count"}
+SHORTHANDS = {"Nodes": "count", "Compile": "backend"}
 
 #: Leaves that keep the text they were written as, so that any scalar may stand there.
 TEXTS = frozenset({"args", "command", "env"})

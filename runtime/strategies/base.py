@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from ...spec.findings import Finding
 
 
 class Strategy(Protocol):
@@ -17,11 +19,16 @@ class Strategy(Protocol):
         """The model on its device. It is called before `wrap`, unless the user places models himself."""
         ...
 
-    def wrap(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:
-        """The model ready for training.
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model ready for training."""
+        ...
 
-        `optimizers` came in the same call of `prepare`; a strategy that replaces parameters replaces them there too.
-        """
+    def adopt(self, optimizer: Optimizer) -> None:
+        """Gives an optimizer, with its state, the parameters that took the place of those it was made from."""
+        ...
+
+    def strays(self, models: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> Iterator[Finding]:
+        """What is wrong about these models and optimizers together, asked once before the first backward pass."""
         ...
 
     def unwrap(self, model: nn.Module) -> nn.Module:
@@ -36,6 +43,10 @@ class Strategy(Protocol):
         """Within it, forward and backward passes leave gradients in their process."""
         ...
 
+    def scale_gradients(self, model: nn.Module, factor: float) -> None:
+        """Multiplies every gradient of a model, also those that are not averaged over the processes yet."""
+        ...
+
     def clip_norm(self, parameters: Iterable[Tensor], max_norm: float, norm_type: float) -> Tensor:
         """Scales gradients so that their norm over all processes is at most `max_norm`; the norm before, 0-d."""
         ...
@@ -46,4 +57,12 @@ class Strategy(Protocol):
 
     def whole_state(self, model: nn.Module) -> dict[str, Any]:
         """The state of the user's own module, whole, at least on the main process; all processes call it together."""
+        ...
+
+    def join(self, models: Sequence[nn.Module]) -> AbstractContextManager[object]:
+        """Within it, a process whose data has ended takes part in what the others still have to do together.
+
+        Raises:
+            FindingsError: J510, the strategy cannot do that.
+        """
         ...

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
+from torch.distributed.algorithms.join import Join, Joinable
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from ...spec.findings import Finding
 from ...spec.model import Ddp
 from ..world import World
 from .base import Strategy
+from .shared import strays
 from .single import Single
 
 
@@ -23,7 +27,7 @@ class DataParallel(Single):
 
     options: Ddp
 
-    def wrap(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:  # noqa: ARG002 - the protocol's
+    def wrap(self, model: nn.Module) -> nn.Module:
         if isinstance(model, DistributedDataParallel):
             return model
         if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -40,13 +44,20 @@ class DataParallel(Single):
     def unwrap(self, model: nn.Module) -> nn.Module:
         return model.module if isinstance(model, DistributedDataParallel) else model
 
+    def strays(self, models: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> Iterator[Finding]:
+        return strays(models, optimizers)
+
     def no_sync(self, model: nn.Module) -> AbstractContextManager[object]:
         return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
     def whole_state(self, model: nn.Module) -> dict[str, Any]:
         return self.unwrap(model).state_dict()
 
+    def join(self, models: Sequence[nn.Module]) -> AbstractContextManager[object]:
+        joinable = [model for model in models if isinstance(model, Joinable)]
+        return Join(joinable) if joinable else nullcontext()
 
-def build(kind: Ddp, world: World) -> Strategy:
+
+def build(kind: Ddp, world: World, _half: torch.dtype | None) -> Strategy:
     """The strategy `ddp`; alone it is the strategy of one process."""
     return DataParallel(world.device, kind) if world.size > 1 else Single(world.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 
-from ...spec.findings import FindingsError, finding
+from ...spec.findings import Finding, FindingsError, finding
 from ...spec.model import NoParadigm
 from ..world import World
 
@@ -28,8 +28,18 @@ class Single:
     def place(self, model: nn.Module) -> nn.Module:
         return model.to(self.device)
 
-    def wrap(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:  # noqa: ARG002 - the protocol's
+    def wrap(self, model: nn.Module) -> nn.Module:
         return model
+
+    def adopt(self, optimizer: Optimizer) -> None:
+        pass  # parameters are what they were
+
+    def strays(
+        self,
+        models: Sequence[nn.Module],  # noqa: ARG002 - the protocol's
+        optimizers: Sequence[Optimizer],  # noqa: ARG002 - the protocol's
+    ) -> Iterator[Finding]:
+        return iter(())  # alone there is nothing that processes would have to share
 
     def unwrap(self, model: nn.Module) -> nn.Module:
         return model
@@ -40,6 +50,11 @@ class Single:
     def no_sync(self, model: nn.Module) -> AbstractContextManager[object]:  # noqa: ARG002 - the protocol's
         return _NOTHING
 
+    def scale_gradients(self, model: nn.Module, factor: float) -> None:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+
     def clip_norm(self, parameters: Iterable[Tensor], max_norm: float, norm_type: float) -> Tensor:
         return clip_grad_norm_(parameters, max_norm, norm_type)
 
@@ -49,8 +64,11 @@ class Single:
     def whole_state(self, model: nn.Module) -> dict[str, Any]:
         return model.state_dict()
 
+    def join(self, models: Sequence[nn.Module]) -> AbstractContextManager[object]:  # noqa: ARG002 - the protocol's
+        return _NOTHING
 
-def build(_kind: NoParadigm, world: World) -> Single:
+
+def build(_kind: NoParadigm, world: World, _half: torch.dtype | None) -> Single:
     """The strategy `none`.
 
     Raises:

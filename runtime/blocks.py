@@ -1,0 +1,60 @@
+"""The repeated blocks of a model: layers of one class, one after another, gathered or compiled one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+
+from ..spec.findings import Finding, FindingsError, did_you_mean, finding
+
+_CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+
+
+def repeated(model: nn.Module) -> list[nn.Module]:
+    """The modules of each outermost list whose items are of one class, in the order of the model; each once.
+
+    A list is a ModuleList or a Sequential of two or more modules with parameters.
+    """
+    return list({id(block): block for block in _repeated(model)}.values())
+
+
+def _repeated(module: nn.Module) -> Iterator[nn.Module]:
+    items = list(module.children()) if isinstance(module, nn.ModuleList | nn.Sequential) else []
+    alike = len({type(item) for item in items}) == 1 and not isinstance(items[0], _CONTAINERS)
+    if len(items) > 1 and alike and all(any(True for _ in item.parameters()) for item in items):
+        yield from items
+        return
+    for child in module.children():
+        yield from _repeated(child)
+
+
+def of_classes(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """The modules of the classes with these names, inner ones before those that hold them.
+
+    Raises:
+        FindingsError: J508, a name is that of no module of the model; all such names at once.
+    """
+    found = [module for module in model.modules() if type(module).__name__ in names]
+    missing = [name for name in names if name not in {type(module).__name__ for module in found}]
+    if missing:
+        raise FindingsError(tuple(_missing(name, model) for name in missing))
+    return found[::-1]
+
+
+def candidates(model: nn.Module) -> list[str]:
+    """The classes of a model's modules that hold parameters, its own first and each once."""
+    modules = (module for module in model.modules() if any(True for _ in module.parameters()))
+    names = dict.fromkeys(type(module).__name__ for module in modules if not isinstance(module, _CONTAINERS))
+    return list(names)
+
+
+def _missing(name: str, model: nn.Module) -> Finding:
+    known = candidates(model)
+    near = did_you_mean(name, known)
+    step = f"the model has {', '.join(known)}; or use `wrap: auto`, which takes the repeated blocks"
+    return finding(
+        "J508",
+        f"`paradigm.wrap` names `{name}`, and no module of the {type(model).__name__} is of such a class",
+        next_step=step if near is None else f"{near}\n{step}",
+    )

@@ -1,0 +1,220 @@
+"""Parameters, gradients and optimizer state cut in one piece for each process, with torch's fully_shard."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+from ...spec.findings import Finding, FindingsError, finding
+from ...spec.model import Fsdp
+from ..blocks import of_classes, repeated
+from ..world import World
+from .base import Strategy
+from .shared import strays
+from .single import Single
+
+#: What `paradigm.wrap` says in one word.
+_WRAPS = {"auto": repeated, "none": lambda _model: []}
+
+
+@dataclass(frozen=True, slots=True)
+class FullyShard(Single):
+    """The strategy `fsdp` above one process.
+
+    A model is cut in place: it stays the user's own module, with the names that it had, and its parameters become
+    `DTensor`s. Optimizers that were made from the former parameters are given the new ones when they are prepared.
+    While an accumulation window is open gradients stay whole in their process, so that a norm asked for then is 0.
+    `replaced` has the parameters of models before and after, by the identity of the former, and keeps none alive.
+    """
+
+    options: Fsdp
+    mesh: DeviceMesh
+    policy: MixedPrecisionPolicy
+    is_main: bool
+    replaced: dict[int, tuple[ref[nn.Parameter], ref[nn.Parameter]]] = field(default_factory=dict, repr=False)
+
+    def place(self, model: nn.Module) -> nn.Module:
+        return model  # each piece goes to the device as it is cut
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        if isinstance(model, FSDPModule):
+            return model
+        before = dict(model.named_parameters(remove_duplicate=False))
+        for module in self._units(model):
+            self._share(module)
+            reshard = self.options.reshard_after_forward
+            fully_shard(module, mesh=self.mesh, reshard_after_forward=reshard, mp_policy=self.policy)
+        self._note_replaced(before, dict(model.named_parameters(remove_duplicate=False)))
+        for module in model.modules():
+            if any(isinstance(parameter, DTensor) for parameter in module.parameters(recurse=False)):
+                module.register_load_state_dict_pre_hook(_cut)
+        return model
+
+    def adopt(self, optimizer: Optimizer) -> None:
+        for group in optimizer.param_groups:
+            group["params"] = [self._now(parameter) for parameter in group["params"]]
+        for former in [parameter for parameter in optimizer.state if self._now(parameter) is not parameter]:
+            now = self._now(former)
+            optimizer.state[now] = {name: _alike(value, now) for name, value in optimizer.state.pop(former).items()}
+
+    def strays(self, models: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> Iterator[Finding]:
+        yield from strays(models, optimizers)
+        former = {key for key, (before, _) in self.replaced.items() if before() is not None}
+        for item in gc.get_objects() if former else ():
+            if issubclass(type(item), Optimizer) and not any(item is known for known in optimizers):
+                groups = vars(item).get("param_groups", ())
+                if any(id(parameter) in former for group in groups for parameter in group["params"]):
+                    yield _left_behind(item)
+
+    def no_sync(self, model: nn.Module) -> AbstractContextManager[object]:
+        return _local(model) if isinstance(model, FSDPModule) else nullcontext()
+
+    def scale_gradients(self, model: nn.Module, factor: float) -> None:
+        super().scale_gradients(model, factor)
+        for gradient in self._waiting(model):
+            gradient.mul_(factor)
+
+    def clip_norm(self, parameters: Iterable[Tensor], max_norm: float, norm_type: float) -> Tensor:
+        chosen = list(parameters)
+        norm = nn.utils.get_total_norm([item.grad for item in chosen if item.grad is not None], norm_type)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        nn.utils.clip_grads_with_norm_(chosen, max_norm, norm)
+        return norm
+
+    def clip_value(self, parameters: Iterable[Tensor], clip_value: float) -> None:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                self._here(parameter.grad).clamp_(-clip_value, clip_value)
+
+    def whole_state(self, model: nn.Module) -> dict[str, Any]:
+        state: dict[str, Any] = {}
+        gathered: dict[int, Any] = {}
+        # Names of one parameter share it also when it is whole. One at a time is gathered, everywhere in this order.
+        for name, value in model.state_dict(keep_vars=True).items():
+            if id(value) not in gathered:
+                gathered[id(value)] = self._whole(value)
+            if self.is_main:
+                state[name] = gathered[id(value)]
+        return state
+
+    def join(self, models: Sequence[nn.Module]) -> AbstractContextManager[object]:  # noqa: ARG002 - the protocol's
+        cause = (
+            "under paradigm `fsdp` no process can train on while another has no data: each holds a part of the model"
+        )
+        step = (
+            "leave `even_batches` on, which gives all processes as many batches; a stream ends everywhere together;\n"
+            "or train with `paradigm=ddp`"
+        )
+        raise FindingsError((finding("J510", cause, next_step=step),))
+
+    def _units(self, model: nn.Module) -> list[nn.Module]:
+        """The modules that are gathered one at a time, inner ones first, and the model for what is left."""
+        wrap = self.options.wrap
+        chosen = _WRAPS[wrap](model) if isinstance(wrap, str) else of_classes(model, wrap)
+        return [*(module for module in chosen if module is not model), model]
+
+    def _share(self, module: nn.Module) -> None:
+        """Gives all processes what the first one has, as DDP does, on the device."""
+        for tensor in chain(module.parameters(), module.buffers()):
+            if not isinstance(tensor, DTensor):
+                tensor.data = tensor.data.to(self.device)
+                dist.broadcast(tensor.data, 0)
+
+    def _note_replaced(self, before: dict[str, nn.Parameter], after: dict[str, nn.Parameter]) -> None:
+        for key in [key for key, (former, _) in self.replaced.items() if former() is None]:
+            del self.replaced[key]
+        for name, former in before.items():
+            known = self.replaced.get(id(former))
+            if known is not None and known[1]() is not after[name]:
+                raise FindingsError((_torn(name),))
+            if after[name] is not former:
+                self.replaced[id(former)] = (ref(former), ref(after[name]))
+
+    def _now(self, parameter: Any) -> Any:
+        """The parameter that took the place of this one; itself where none did."""
+        former, now = self.replaced.get(id(parameter), (None, None))
+        return now() if former is not None and former() is parameter and now is not None else parameter
+
+    def _waiting(self, model: nn.Module) -> Iterator[Tensor]:
+        """Gradients of an open window: whole, in their process, where fully_shard keeps them."""
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                state = module._get_fsdp_state()  # noqa: SLF001 - torch has no public way to them
+                groups = getattr(state, "_fsdp_param_groups", None) or [state._fsdp_param_group]  # noqa: SLF001
+                for part in chain.from_iterable(group.fsdp_params for group in groups if group is not None):
+                    whole = getattr(part, "_unsharded_param", None)
+                    for gradient in (part.unsharded_accumulated_grad, None if whole is None else whole.grad):
+                        if gradient is not None:
+                            yield gradient
+
+    def _here(self, tensor: Any) -> Tensor:
+        return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+    def _whole(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        whole: Any = value.detach()
+        whole = whole.full_tensor() if isinstance(whole, DTensor) else whole
+        return whole.cpu() if self.is_main else None
+
+
+def build(kind: Fsdp, world: World, half: torch.dtype | None) -> Strategy:
+    """The strategy `fsdp`; alone it is the strategy of one process."""
+    if world.size == 1:
+        return Single(world.device)
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=None if half is None else torch.float32)
+    return FullyShard(world.device, kind, mesh, policy, world.is_main)
+
+
+@contextmanager
+def _local(model: Any) -> Iterator[None]:
+    model.set_requires_gradient_sync(False)
+    try:
+        yield
+    finally:
+        model.set_requires_gradient_sync(True)
+
+
+def _cut(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Cuts the whole tensors of a state that is being loaded as the module's own are; every process has all of them."""
+    for name, parameter in module.named_parameters(recurse=False):
+        value = state.get(prefix + name)
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            state[prefix + name] = _alike(value, parameter)
+
+
+def _alike(value: Any, parameter: Any) -> Any:
+    """A tensor of the parameter's shape cut as the parameter is; anything else as it is."""
+    if not isinstance(value, Tensor) or isinstance(value, DTensor) or value.shape != parameter.shape:
+        return value
+    value = value.detach().to(parameter.device)
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
+
+
+def _left_behind(optimizer: Optimizer) -> Finding:
+    cause = (
+        f"a {type(optimizer).__name__} holds parameters that the model had before it was cut in pieces, so that its"
+        " steps would train nothing"
+    )
+    step = "give the optimizer to `prepare` too, or make it from the parameters of the prepared model"
+    return finding("J509", cause, next_step=step)
+
+
+def _torn(name: str) -> Finding:
+    cause = f"`{name}` shares its tensor with a parameter of another part of the model that `paradigm.wrap` cuts apart"
+    step = "let `paradigm.wrap` name classes that hold both or neither of them, or use `wrap: none`"
+    return finding("J508", cause, next_step=step)
