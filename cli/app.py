@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -72,6 +73,8 @@ def app() -> None:
 
 def run_app() -> int:
     """The whole command line; findings go to stderr, and bad input never shows a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths are bytes, and are printed as the bytes they are
     asked = os.environ.get("_JOBC_COMPLETE")
     if asked is not None:
         from .shells import answer

@@ -74,7 +74,10 @@ def _explain_job(job: str, asked: Asked, form: str, config_dirs: tuple[str, ...]
         return _explain_topic(asked.topic, form)
     found = rows(load(job, asked.overrides, config_dirs=config_dirs))
     if asked.topic is not None:
-        found = tuple(row for row in found if within(row, asked.topic))
+        item = asked.topic.partition("[")[0]  # a list whose items come from one place is one value
+        found = tuple(row for row in found if within(row, asked.topic)) or tuple(
+            row for row in found if row.path == item
+        )
         if not found:
             raise _unknown_in_job(asked.topic)
     found = tuple(row for row in found if row.is_set or not only_set)
@@ -124,6 +127,8 @@ def _explain_topic(topic: str | None, form: str) -> int:
     else:
         from ..spec.describe import fields_at
 
+        if topic is not None and topic.startswith(("env.", "vars.")):
+            topic = topic.partition(".")[0]  # the names below are the user's own
         if topic is not None and not fields_at(topic):
             raise _unknown_path(topic)
         lines = pages.fields_as_json(topic) if form == "json" else pages.field_lines(topic)

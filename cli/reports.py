@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Any
@@ -25,7 +26,13 @@ def as_json(job: str, findings: tuple[Finding, ...]) -> str:
     import msgspec
 
     listed = [{"title": CODES[finding.code].title, **msgspec.to_builtins(finding)} for finding in findings]
-    return json.dumps({"job": job, "ok": not failed(findings), "findings": listed}, indent=2, ensure_ascii=False)
+    return _dumped({"job": job, "ok": not failed(findings), "findings": listed})
+
+
+def _dumped(value: dict[str, Any]) -> str:
+    """JSON in whole characters, also where a path is no UTF-8."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 # --- SARIF ----------------------------------------------------------------------------------------------------------
@@ -42,7 +49,7 @@ def as_sarif(job: str, findings: tuple[Finding, ...], version: str) -> str:
         "results": [_result(finding, codes.index(finding.code), job) for finding in findings],
     }
     log = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
-    return json.dumps(log, indent=2, ensure_ascii=False)
+    return _dumped(log)
 
 
 def _rule(code: str) -> dict[str, Any]:
@@ -77,12 +84,12 @@ def _result(finding: Finding, index: int, job: str) -> dict[str, Any]:
 
 def _location(place: Place | None, job: str) -> dict[str, Any]:
     """A place in a file; an override has no file, so it is named and the job file stands for it."""
-    in_file = place is not None and place.line is not None
+    in_file = place is not None and _in_file(place)
     artifact: dict[str, Any] = {"artifactLocation": {"uri": _uri(place.source if place and in_file else job)}}
     if place is None:
         return {"physicalLocation": artifact}
     if not in_file:
-        named = {"name": place.source, "fullyQualifiedName": place.excerpt or place.source, "kind": "parameter"}
+        named = {"name": str(place), "fullyQualifiedName": place.excerpt or str(place), "kind": "parameter"}
         return {"physicalLocation": artifact, "logicalLocations": [named]}
     region: dict[str, Any] = {"startLine": place.line}
     if place.column is not None:
@@ -92,9 +99,15 @@ def _location(place: Place | None, job: str) -> dict[str, Any]:
     return {"physicalLocation": {**artifact, "region": region}}
 
 
+def _in_file(place: Place) -> bool:
+    """Whether a place is in a file of the user's: an override is in none, a preset in one of ours."""
+    return place.line is not None and not place.source.startswith("preset ")
+
+
 def _uri(path: str) -> str:
     pure = PurePath(path)
-    return f"file://{quote(pure.as_posix())}" if pure.is_absolute() else quote(pure.as_posix())
+    quoted = quote(os.fsencode(pure.as_posix()))
+    return f"file://{quoted}" if pure.is_absolute() else quoted
 
 
 # --- GitHub ---------------------------------------------------------------------------------------------------------
@@ -108,7 +121,7 @@ def as_github(job: str, findings: tuple[Finding, ...]) -> str:
 def _workflow_command(finding: Finding, job: str) -> str:
     place = finding.place
     where: dict[str, object] = {"file": job}
-    if place is not None and place.line is not None:
+    if place is not None and _in_file(place):
         where = {"file": place.source, "line": place.line}
         if place.column is not None:
             where |= {"col": place.column, "endColumn": place.column + place.length}
@@ -121,8 +134,8 @@ def _message(finding: Finding) -> str:
     """The cause and the next step; for an override also its text, which no file shows."""
     place = finding.place
     said = ""
-    if place is not None and place.line is None and place.excerpt is not None:
-        said = f"{place.source} `{place.excerpt}`: "
+    if place is not None and not _in_file(place) and place.excerpt is not None:
+        said = f"{place} `{place.excerpt.strip()}`: "
     step = f"\n{finding.next_step}" if finding.next_step else ""
     return f"{said}{finding.cause}{step}"
 

@@ -202,3 +202,30 @@ def test_github_has_a_level_for_each_severity(check):
     assert said.startswith("::error file=job.yaml,title=J105::override 1 `precision=bf61`: `precision` is")
     assert said.endswith("%0Adid you mean `bf16`?\n")
     assert check("script: train.py\n", "--format", "github").stdout == ""
+
+
+def test_mistake_in_a_group_file_is_shown_there(check, folder):
+    """A finding of another document names that file; one of a preset stands at the job, for the file is not the user's."""
+    (folder / "sub" / "hardware").mkdir(parents=True)
+    (folder / "sub" / "hardware" / "bad.yaml").write_text("kind: gpu\nper_nod: 8\n")
+    said = check("script: train.py\n", "hardware=bad", "--format", "github", name="sub/job.yaml").stdout
+    assert said.startswith("::error file=sub/hardware/bad.yaml,line=2,col=1,endColumn=8,title=J103::unknown key")
+    preset = check("script: train.py\n", "hardware=gpus", "--format", "github").stdout
+    assert preset.startswith("::error file=job.yaml,title=J310::preset hardware/gpus.yaml:3:11 `per_node: all`: ")
+
+
+@pytest.mark.parametrize("form", ["text", "json", "sarif", "github"])
+def test_path_that_is_no_utf_8_is_a_finding(check, jobc_command, form):
+    """A name is bytes; it is shown as well as it can be."""
+    env = {"PYTHONIOENCODING": "utf-8:strict"}
+    done = jobc_command("check", "\udcff.yaml", "name=\udcff", "--format", form, env=env, errors="replace")
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "J101" in done.stdout
+
+
+def test_config_dir_is_searched(check, folder):
+    """Group files of another folder."""
+    (folder / "shared" / "hardware").mkdir(parents=True)
+    (folder / "shared" / "hardware" / "mine.yaml").write_text("kind: cpu\n")
+    assert check("script: train.py\n", "hardware=mine").returncode == 2
+    assert check("script: train.py\n", "hardware=mine", "--config-dir", "shared").returncode == 0

@@ -55,6 +55,12 @@ def test_path_restricts_to_a_block(explain):
     assert list(table(explain("job.yaml", "training.seed"))) == ["training.seed"]
 
 
+def test_item_of_a_list_is_found_in_its_list(explain):
+    """And a name under `env` is the user's own, so the field is explained."""
+    assert list(table(explain("job.yaml", "args[1]"))) == ["args"]
+    assert "Environment variables" in explain("env.ANY").stdout
+
+
 def test_only_set_leaves_out_defaults(explain):
     """What somebody asked for."""
     rows = table(explain("job.yaml", "--only-set"))
