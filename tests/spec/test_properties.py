@@ -260,7 +260,7 @@ def test_resolving_a_resolved_job_changes_nothing(home, document):
 @given(document=GOOD, flow=st.sampled_from([None, False, True]))
 def test_origin_points_at_the_value(home, document, flow):
     """The line and column of an origin hold the text of the value that it is the origin of."""
-    text = yaml.safe_dump(document, default_flow_style=flow, width=10**6, allow_unicode=True, sort_keys=False)
+    text = yaml_of(document, flow)
     spec, _ = good(home, text)
     lines = text.split("\n")
     values = {row.path: row.value for row in rows(spec)}
@@ -275,6 +275,22 @@ def test_origin_points_at_the_value(home, document, flow):
         assert value in (read, None if quoted else read_scalar(read)) or str(value) == read, (path, written)
         seen += 1
     assert seen >= 3
+
+
+class Dumper(yaml.SafeDumper):
+    """Writes YAML 1.2: text that would be read as a number (`08`, which YAML 1.1 takes for text) is quoted."""
+
+
+def _text(dumper, value):
+    style = None if read_scalar(value) == value else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+Dumper.add_representer(str, _text)
+
+
+def yaml_of(document, flow):
+    return yaml.dump(document, Dumper=Dumper, default_flow_style=flow, width=10**6, allow_unicode=True, sort_keys=False)
 
 
 def toml(value):
@@ -310,5 +326,5 @@ def test_digest_is_that_of_the_meaning(home, document, random):
 def test_block_style_means_the_same(home, document, random):
     """Block and flow style too."""
     expected = good(home, dumped(document))[0].job
-    text = yaml.safe_dump(shuffled(document, random), default_flow_style=False, allow_unicode=True, width=10**6)
+    text = yaml_of(shuffled(document, random), flow=False)
     assert good(home, text)[0].job == expected
