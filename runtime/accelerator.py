@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
-from . import saving, strategies, world
-from .collectives import Collectives
-from .data import LoaderParts
+from . import arguments, operations, saving, strategies, world
+from .communication import sender
+from .data import LoaderParts, PreparedLoader
 from .gradients import Gradients
+from .kinds import DistributedType, kind_of_job
 from .live import LiveBatches
+from .optimizer import PreparedOptimizer
+from .plugins import (
+    AutocastKwargs,
+    DataLoaderConfiguration,
+    FullyShardedDataParallelPlugin,
+    GradientAccumulationPlugin,
+    KwargsHandler,
+    ProjectConfiguration,
+    TorchDynamoPlugin,
+)
 from .precision import Precision
 from .prepare import Prepared
-from .processes import Processes
 from .progress import Progress
+from .scheduler import PreparedScheduler
 from .seed import set_seed
-from .settings import Keywords, kind_of, settle
+from .settings import kind_of, settle
+from .skipping import skip_first_batches
+from .state import AcceleratorState
+from .view import WorldView
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-
-class Accelerator:
+class Accelerator(WorldView):
     """Makes a plain PyTorch training loop run as the job says: on its devices, in its precision, over its processes.
 
     The job's settings come from the document that `jobc run` gives to the process. Started in another way (`python`,
@@ -34,13 +47,26 @@ class Accelerator:
     silent; one that contradicts a value that the job sets is an error.
 
     Args:
-        gradient_accumulation_steps: Batches whose gradients make one optimizer step, 1 or more.
-        mixed_precision: `no`, `bf16` or `fp16`.
-        cpu: True trains on the CPU even where there is a GPU; False leaves the choice.
+        device_placement: `prepare` moves models, and loaders their batches, to the device of the process.
         split_batches: The loaders' batch size is that of all processes together.
-        even_batches: Fill the last batches with samples from the start, so that all processes have equally many.
+        mixed_precision: `no`, `bf16` or `fp16`.
+        gradient_accumulation_steps: Batches whose gradients make one optimizer step, 1 or more.
+        cpu: True trains on the CPU even where there is a GPU; False leaves the choice.
+        dataloader_config: How prepared loaders deal out their batches.
+        fsdp_plugin: Options of the paradigm `fsdp`; it is chosen where the job names none.
+        rng_types: Only `generator`: the order of the data is the same in all processes by itself.
+        log_with: Only None, until there are trackers.
+        project_dir: The folder of the project's files.
+        project_config: The same with more to say.
+        gradient_accumulation_plugin: How gradients are accumulated.
         step_scheduler_with_optimizer: Prepared schedulers move only with optimizer steps; False: at every call.
-        step_with_optimizer: The older name of the same.
+        kwargs_handlers: Options of single parts: AutocastKwargs, DistributedDataParallelKwargs, GradScalerKwargs,
+            InitProcessGroupKwargs, at most one of each.
+        dynamo_backend: The compiler that models are given to by torch.compile.
+        dynamo_plugin: The same with more to say.
+        step_with_optimizer: The older name of `step_scheduler_with_optimizer`.
+        even_batches: Fill the last batches with samples from the start, so that all processes have equally many.
+        deepspeed_plugin, megatron_lm_plugin, torch_tp_plugin, deepspeed_plugins, parallelism_config: Only None.
 
     Raises:
         FindingsError: J501 the world is not that of the job, J502 the job's document cannot be read, J503 a keyword
@@ -49,76 +75,103 @@ class Accelerator:
 
     def __init__(
         self,
-        *,
-        gradient_accumulation_steps: int | None = None,
+        device_placement: bool = True,  # noqa: FBT001, FBT002 - the signature that scripts have
+        split_batches: bool | None = None,  # noqa: FBT001 - the same
         mixed_precision: str | None = None,
-        cpu: bool | None = None,
-        split_batches: bool | None = None,
-        even_batches: bool | None = None,
-        step_scheduler_with_optimizer: bool = True,
+        gradient_accumulation_steps: int | None = None,
+        cpu: bool | None = None,  # noqa: FBT001 - the same
+        dataloader_config: DataLoaderConfiguration | None = None,
+        deepspeed_plugin: None = None,
+        fsdp_plugin: FullyShardedDataParallelPlugin | None = None,
+        torch_tp_plugin: None = None,
+        megatron_lm_plugin: None = None,
+        rng_types: Sequence[str] | None = None,
+        log_with: None = None,
+        project_dir: str | Path | None = None,
+        project_config: ProjectConfiguration | None = None,
+        gradient_accumulation_plugin: GradientAccumulationPlugin | None = None,
+        step_scheduler_with_optimizer: bool = True,  # noqa: FBT001, FBT002 - the same
+        kwargs_handlers: Sequence[KwargsHandler] | None = None,
+        dynamo_backend: str | None = None,
+        dynamo_plugin: TorchDynamoPlugin | None = None,
+        deepspeed_plugins: None = None,
+        parallelism_config: None = None,
+        *,
         step_with_optimizer: bool | None = None,
+        even_batches: bool | None = None,
     ) -> None:
-        follow = step_scheduler_with_optimizer if step_with_optimizer is None else step_with_optimizer
-        said = Keywords(
-            gradient_accumulation_steps=gradient_accumulation_steps,
-            mixed_precision=mixed_precision,
-            cpu=cpu,
+        given = arguments.Given(
+            device_placement=device_placement,
             split_batches=split_batches,
             even_batches=even_batches,
-            step_scheduler_with_optimizer=follow,
+            mixed_precision=mixed_precision,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            cpu=cpu,
+            dataloader_config=dataloader_config,
+            gradient_accumulation_plugin=gradient_accumulation_plugin,
+            fsdp_plugin=fsdp_plugin,
+            kwargs_handlers=kwargs_handlers,
+            dynamo_backend=dynamo_backend,
+            dynamo_plugin=dynamo_plugin,
+            rng_types=rng_types,
+            log_with=log_with,
+            project_dir=project_dir,
+            project_config=project_config,
+            follow_optimizer=step_scheduler_with_optimizer if step_with_optimizer is None else step_with_optimizer,
+            absent={
+                "deepspeed_plugin": deepspeed_plugin or deepspeed_plugins,
+                "torch_tp_plugin": torch_tp_plugin,
+                "megatron_lm_plugin": megatron_lm_plugin,
+                "parallelism_config": parallelism_config,
+            },
         )
+        self._begin(arguments.read(given))
+
+    def _begin(self, said: arguments.Arguments) -> None:
         environment = world.environment()
         spec = world.read_spec(environment)
-        self._settings = settle(spec, said)
-        self._world, self._group = world.join(environment, self._settings.hardware, spec)
-        if self._settings.seed is not None:
-            set_seed(self._settings.seed)
-        self._precision = Precision(self._settings.precision, self._world.device)
-        self._strategy = strategies.choose(self._settings.paradigm, self._world, self._precision.half)
-        self._progress = Progress(self._settings.gradient_accumulation)
-        self._collectives = Collectives(self._world)
-        self._processes = Processes(self._world, self._collectives)
+        settings = settle(spec, said.keywords)
+        found, self._group = world.join(environment, settings.hardware, spec, said.group)
+        super().__init__(found)
+        self._project = said.project
+        self._settings = settings = arguments.amend(settings, said, spec, found.size)
+        if settings.seed is not None:
+            set_seed(settings.seed)
+        self._precision = Precision(settings.precision, found.device, said.autocast)
+        self._strategy = strategies.choose(settings.paradigm, found, self._precision.half)
+        self._progress = Progress(settings.gradient_accumulation, follows_data=said.accumulation.sync_with_dataloader)
         self._live = LiveBatches()
-        parts = LoaderParts(world=self._world, settings=self._settings, collectives=self._collectives, live=self._live)
-        self._prepared = Prepared(self._strategy, self._precision, self._progress, parts)
-        self._gradients = Gradients(self._strategy, self._progress, self._precision.scale, self._prepared, self._live)
+        of_data = settings if said.loader.data_seed is None else replace(settings, seed=said.loader.data_seed)
+        parts = LoaderParts(world=found, settings=of_data, collectives=self._collectives, live=self._live)
+        self._prepared = Prepared(
+            self._strategy,
+            self._precision,
+            self._progress,
+            parts,
+            places=said.placement,
+            finish=sender(said.ddp),
+        )
+        self._gradients = Gradients(
+            self._strategy,
+            self._progress,
+            self._precision.scale,
+            self._prepared,
+            self._live,
+            sync_each_batch=said.accumulation.sync_each_batch,
+        )
+        self._triggered = False
 
-    # --- who and where ------------------------------------------------------------------------------------------------
-
-    @property
-    def device(self) -> torch.device:
-        """The device of this process."""
-        return self._world.device
-
-    @property
-    def num_processes(self) -> int:
-        """Processes of the whole job."""
-        return self._world.size
-
-    @property
-    def process_index(self) -> int:
-        """This process among all, from 0."""
-        return self._world.rank
-
-    @property
-    def local_process_index(self) -> int:
-        """This process among those of its machine, from 0."""
-        return self._world.local_rank
+    # --- how it was set up --------------------------------------------------------------------------------------------
 
     @property
-    def is_main_process(self) -> bool:
-        """Whether this is the first process of the job."""
-        return self._world.is_main
+    def distributed_type(self) -> DistributedType:
+        """How processes are spread, in Accelerate's words."""
+        return kind_of_job(self._settings.paradigm, self._world)
 
     @property
-    def is_local_main_process(self) -> bool:
-        """Whether this is the first process of its machine."""
-        return self._world.is_local_main
-
-    @property
-    def is_last_process(self) -> bool:
-        """Whether this is the last process of the job."""
-        return self._world.is_last
+    def state(self) -> AcceleratorState:
+        """The world and the precision, to read and to print."""
+        return AcceleratorState(self._world, self.distributed_type, self.mixed_precision)
 
     @property
     def mixed_precision(self) -> str:
@@ -129,6 +182,26 @@ class Accelerator:
     def gradient_accumulation_steps(self) -> int:
         """Batches whose gradients make one optimizer step."""
         return self._progress.steps
+
+    @property
+    def split_batches(self) -> bool:
+        """Whether a loader's batch size is that of all processes together."""
+        return self._settings.split_batches
+
+    @property
+    def even_batches(self) -> bool:
+        """Whether all processes are given equally many batches."""
+        return self._settings.even_batches
+
+    @property
+    def project_dir(self) -> str | None:
+        """The folder of the project's files, if one was named."""
+        return None if self._project.project_dir is None else str(self._project.project_dir)
+
+    @property
+    def logging_dir(self) -> str | None:
+        """The folder of the project's logs, if one was named."""
+        return self.project_dir if self._project.logging_dir is None else str(self._project.logging_dir)
 
     @property
     def sync_gradients(self) -> bool:
@@ -142,16 +215,49 @@ class Accelerator:
 
     # --- training -----------------------------------------------------------------------------------------------------
 
-    def prepare(self, *objects: Any) -> Any:
+    def prepare(self, *objects: Any, device_placement: Sequence[bool | None] | None = None) -> Any:
         """Models, optimizers, data loaders and schedulers made ready for the job, in the order given.
 
         One object comes back alone, several as a tuple. An object may be prepared again and is then returned as it is.
+        `device_placement` says of each object whether it, or its batches, go to the device; None leaves it as it is.
 
         Raises:
-            FindingsError: J504, an object is of a type that cannot be prepared, or a loader that cannot be dealt out.
+            FindingsError: J504, an object is of a type that cannot be prepared, or a loader that cannot be dealt out;
+                J507, `device_placement` has another length than there are objects.
         """
-        ready = self._prepared.prepare(objects)
+        ready = self._prepared.prepare(objects, arguments.places(device_placement, len(objects)))
         return ready[0] if len(ready) == 1 else tuple(ready)
+
+    def prepare_model(
+        self,
+        model: nn.Module,
+        device_placement: bool | None = None,  # noqa: FBT001 - the signature that scripts have
+        evaluation_mode: bool = False,  # noqa: FBT001, FBT002 - the same
+    ) -> nn.Module:
+        """A model made ready; with `evaluation_mode` it is placed and computes in the job's precision, nothing more."""
+        if evaluation_mode:
+            return self._prepared.evaluate(model, place=device_placement)
+        return self.prepare(model, device_placement=[device_placement])
+
+    def prepare_data_loader(
+        self,
+        data_loader: DataLoader[Any],
+        device_placement: bool | None = None,  # noqa: FBT001 - the signature that scripts have
+    ) -> PreparedLoader:
+        """A loader made ready: it gives this process's batches, on its device."""
+        return self.prepare(data_loader, device_placement=[device_placement])
+
+    def prepare_optimizer(self, optimizer: Optimizer, device_placement: bool | None = None) -> PreparedOptimizer:  # noqa: FBT001 - the signature that scripts have
+        """An optimizer made ready: it steps when an accumulation window closes. Its state goes where parameters are."""
+        return self.prepare(optimizer, device_placement=[device_placement])
+
+    def prepare_scheduler(self, scheduler: Any) -> PreparedScheduler:
+        """A learning-rate scheduler made ready: it moves with the optimizer steps that take place."""
+        return self.prepare(scheduler)
+
+    def skip_first_batches(self, dataloader: DataLoader[Any], num_batches: int = 0) -> DataLoader[Any]:
+        """The loader without its first batches (of this process), in its next iteration only."""
+        return skip_first_batches(dataloader, num_batches)
 
     def backward(self, loss: Tensor, **options: Any) -> None:
         """Computes gradients of a loss (0-d). `options` go to `Tensor.backward`.
@@ -175,9 +281,9 @@ class Accelerator:
         """Within it, gradients of a prepared model stay in their process."""
         return self._strategy.no_sync(model)
 
-    def autocast(self) -> AbstractContextManager[object]:
+    def autocast(self, autocast_handler: AutocastKwargs | None = None) -> AbstractContextManager[object]:
         """The context in which operations outside of a prepared model run in the job's precision."""
-        return self._precision.autocast()
+        return self._precision.autocast(autocast_handler)
 
     def clip_grad_norm_(self, parameters: Iterable[Tensor] | Tensor, max_norm: float, norm_type: float = 2) -> Tensor:
         """Scales gradients so that their norm is at most `max_norm`; returns the norm before (0-d).
@@ -192,18 +298,11 @@ class Accelerator:
 
     # --- values of all processes --------------------------------------------------------------------------------------
 
-    def wait_for_everyone(self) -> None:
-        """Waits until all processes are here."""
-        self._collectives.barrier()
-
-    def gather(self, value: Any) -> Any:
-        """Tensors of all processes one after another in dimension 0, in any nesting; shapes have to agree.
-
-        A 0-d tensor becomes one entry a process, an object the list of all processes' objects. Alone, the value itself.
-        """
-        return self._collectives.gather(value)
-
-    def gather_for_metrics(self, value: Any, *, use_gather_object: bool = False) -> Any:
+    def gather_for_metrics(
+        self,
+        value: Any,
+        use_gather_object: bool = False,  # noqa: FBT001, FBT002 - the signature that scripts have
+    ) -> Any:
         """Values with one entry for each sample of the batch in hand: each real sample once, in the order of the data.
 
         Works in any nesting; lists of objects (texts, dictionaries) are gathered like tensors, and dictionaries stay
@@ -216,66 +315,87 @@ class Accelerator:
         position = self._live.innermost
         return self._collectives.gather_samples(value, position, as_objects=use_gather_object)
 
-    def reduce(self, value: Any, reduction: str = "sum") -> Any:
-        """The `sum` or `mean` over all processes of each tensor, in any nesting, in new tensors."""
-        return self._collectives.reduce(value, reduction)
+    def set_trigger(self) -> None:
+        """Notes in this process that something happened, for `check_trigger` in all of them."""
+        self._triggered = True
 
-    def pad_across_processes(
-        self,
-        value: Any,
-        dim: int = 0,
-        pad_index: float = 0,
-        pad_first: bool = False,  # noqa: FBT001, FBT002 - the signature that scripts have
-    ) -> Any:
-        """Tensors filled with `pad_index` to the largest size that a dimension has in any process, in any nesting."""
-        return self._collectives.pad(value, dim, pad_index, pad_first=pad_first)
-
-    # --- one process only ---------------------------------------------------------------------------------------------
-
-    def print(self, *args: Any, **kwargs: Any) -> None:
-        """Prints once on every machine."""
-        self._processes.print(*args, **kwargs)
-
-    def on_main_process(self, function: Callable[P, R]) -> Callable[P, R | None]:
-        """Decorates a function that only the first process of the job runs; elsewhere it returns None."""
-        return self._processes.only(self.is_main_process, function)
-
-    def on_local_main_process(self, function: Callable[P, R]) -> Callable[P, R | None]:
-        """Decorates a function that only the first process of each machine runs; elsewhere it returns None."""
-        return self._processes.only(self.is_local_main_process, function)
-
-    def main_process_first(self) -> AbstractContextManager[None]:
-        """Lets the first process of the job through a block before all others. All processes have to enter it."""
-        return self._processes.first(self.is_main_process)
-
-    def local_main_process_first(self) -> AbstractContextManager[None]:
-        """Lets the first process of each machine through a block before the others. All processes have to enter it."""
-        return self._processes.first(self.is_local_main_process)
+    def check_trigger(self) -> bool:
+        """Whether `set_trigger` was called in some process since the last check. All processes have to call it."""
+        happened = self._collectives.any(self._triggered)
+        self._triggered = self._triggered and not happened
+        return happened
 
     # --- models and files ---------------------------------------------------------------------------------------------
 
-    def unwrap_model(self, model: nn.Module) -> nn.Module:
-        """The user's own module inside a prepared one. Its forward pass keeps the job's precision."""
-        return self._strategy.unwrap(model)
+    def unwrap_model(
+        self,
+        model: nn.Module,
+        keep_fp32_wrapper: bool = True,  # noqa: FBT001, FBT002 - the signature that scripts have
+        keep_torch_compile: bool = True,  # noqa: FBT001, FBT002 - the same
+    ) -> nn.Module:
+        """The user's own module inside a prepared one. Its forward pass keeps the job's precision.
 
-    def save_model(self, model: nn.Module, folder: str | Path) -> None:
-        """Writes a model to `folder/model.safetensors`, whole or not at all, under the names of the plain module.
+        `keep_fp32_wrapper=False` gives it its own forward pass back; `keep_torch_compile=False` takes what
+        `torch.compile(model)` returned apart too (a model that the job compiles is compiled in place).
+        """
+        return operations.extract_model_from_parallel(
+            self._strategy.unwrap(model), keep_fp32_wrapper, keep_torch_compile
+        )
 
-        Every process calls it; the first one of the job writes, and all return when the file is there. Tensors that
-        share memory are stored once; `safetensors.torch.load_model` ties them again.
+    def get_state_dict(
+        self,
+        model: nn.Module,
+        unwrap: bool = True,  # noqa: FBT001, FBT002, ARG002 - the signature that scripts have
+    ) -> dict[str, Any]:
+        """The state of the user's own module, whole, under its plain names, at least in the first process.
+
+        All processes have to call it. Names are those of the plain module either way.
+        """
+        return saving.plain(self._strategy.whole_state(model))
+
+    def save_model(
+        self,
+        model: nn.Module,
+        save_directory: str | Path,
+        max_shard_size: int | str = "10GB",
+        safe_serialization: bool = True,  # noqa: FBT001, FBT002 - the signature that scripts have
+    ) -> None:
+        """Writes a model to `save_directory/model.safetensors`, each file whole or not at all, under its plain names.
+
+        A model larger than `max_shard_size` (bytes, or `500MB`, `2GiB`) becomes several files and
+        `model.safetensors.index.json`, which says in which file each name is. Files of an earlier save go.
+        `safe_serialization=False` writes `pytorch_model.bin` with `torch.save`. Tensors that share memory are stored
+        once; `load_checkpoint_in_model` ties them again. Every process calls it; the first one of the job writes, and
+        all return when the files are there.
 
         Raises:
-            FindingsError: J504, the model's state holds something that is no tensor.
+            FindingsError: J504, the model's state holds something that is no tensor; J507, the size is none.
         """
+        limit = saving.bytes_of(max_shard_size)
         state = self._strategy.whole_state(model)
         if self.is_main_process:
-            saving.save_tensors(state, Path(folder) / saving.MODEL_FILE)
+            saving.save_state(state, Path(save_directory), limit, safe=safe_serialization)
         self.wait_for_everyone()
 
-    def save(self, value: Any, path: str | Path) -> None:
-        """Writes an object with `torch.save`, whole or not at all, in the first process of the job; others go on."""
+    def save(self, obj: Any, f: str | Path, safe_serialization: bool = False) -> None:  # noqa: FBT001, FBT002 - the signature that scripts have
+        """Writes an object with `torch.save`, whole or not at all, in the first process of the job; others go on.
+
+        `safe_serialization` writes a dictionary of tensors as safetensors.
+        """
         if self.is_main_process:
-            saving.save_object(value, Path(path))
+            saving.save_tensors(obj, Path(f)) if safe_serialization else saving.save_object(obj, Path(f))
+
+    def free_memory(self, *objects: Any) -> list[None]:
+        """Forgets everything that was prepared and gives memory back; one None for each object, to put in its place.
+
+        Write `model, optimizer = accelerator.free_memory(model, optimizer)`.
+        """
+        self._prepared.clear()
+        return operations.release_memory(*objects)
+
+    def clear(self, *objects: Any) -> list[None]:
+        """The same as `free_memory`."""
+        return self.free_memory(*objects)
 
     def end_training(self) -> None:
         """Closes the process group that this Accelerator opened. A normal end of the interpreter does it too."""

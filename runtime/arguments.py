@@ -9,21 +9,22 @@ from typing import Any
 
 import msgspec
 
-from ..spec.findings import Finding, FindingsError, finding
-from ..spec.model import Ddp, Fp16
+from ..spec.model import Ddp, Fp16, Fsdp, Paradigm, Precision
 from ..spec.resolved import ResolvedSpec
-from .places import caller_place
+from . import translate
 from .plugins import (
     AutocastKwargs,
     DataLoaderConfiguration,
-    DDPCommunicationHookType,
     DistributedDataParallelKwargs,
+    FullyShardedDataParallelPlugin,
     GradientAccumulationPlugin,
     GradScalerKwargs,
     InitProcessGroupKwargs,
     KwargsHandler,
     ProjectConfiguration,
+    TorchDynamoPlugin,
 )
+from .refusals import Refusals
 from .settings import Keywords, Settings, contradiction, kind_of
 
 _HANDLERS = (AutocastKwargs, DistributedDataParallelKwargs, GradScalerKwargs, InitProcessGroupKwargs)
@@ -43,97 +44,99 @@ class Arguments:
     group: InitProcessGroupKwargs
     ddp: DistributedDataParallelKwargs
     scaler: GradScalerKwargs
+    fsdp: dict[str, Any] | None
+    compile: dict[str, Any]
 
 
-class Refusals:
-    """Findings about arguments, collected so that all are said at once."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Given:
+    """The constructor's arguments as they came. `absent` holds those that are known and not there yet, by name."""
 
-    def __init__(self) -> None:
-        self.findings: list[Finding] = []
+    device_placement: bool
+    split_batches: bool | None
+    even_batches: bool | None
+    mixed_precision: Any
+    gradient_accumulation_steps: int | None
+    cpu: bool | None
+    dataloader_config: DataLoaderConfiguration | None
+    gradient_accumulation_plugin: GradientAccumulationPlugin | None
+    fsdp_plugin: FullyShardedDataParallelPlugin | None
+    kwargs_handlers: Sequence[KwargsHandler] | None
+    dynamo_backend: Any
+    dynamo_plugin: TorchDynamoPlugin | None
+    rng_types: Sequence[Any] | None
+    log_with: Any
+    project_dir: Any
+    project_config: ProjectConfiguration | None
+    follow_optimizer: bool
+    absent: dict[str, Any]
 
-    def refuse(self, keyword: str, cause: str, step: str) -> None:
-        """Notes that an argument cannot be honoured, and what to do instead."""
-        self.findings.append(finding("J507", f"{keyword}: {cause}", place=caller_place(keyword), next_step=step))
 
-    def fixed(self, keyword: str, plugin: Any, only: dict[str, tuple[Any, str]]) -> None:
-        """Notes each field of a plugin that has another value than the only one it can have, with what to do."""
-        name = type(plugin).__name__
-        for field, (value, step) in only.items():
-            given = getattr(plugin, field)
-            if given != value:
-                self.refuse(keyword, f"`{name}({field}={given!r})` cannot be honoured", step)
-
-    def end(self) -> None:
-        """Raises what was noted, if anything was."""
-        if self.findings:
-            raise FindingsError(tuple(self.findings))
-
-
-def read(
-    *,
-    device_placement: bool,
-    split_batches: bool | None,
-    even_batches: bool | None,
-    mixed_precision: str | None,
-    gradient_accumulation_steps: int | None,
-    cpu: bool | None,
-    dataloader_config: DataLoaderConfiguration | None,
-    gradient_accumulation_plugin: GradientAccumulationPlugin | None,
-    kwargs_handlers: Sequence[KwargsHandler] | None,
-    rng_types: Sequence[Any] | None,
-    log_with: Any,
-    project_dir: Any,
-    project_config: ProjectConfiguration | None,
-    follow_optimizer: bool,
-    absent: dict[str, Any],
-) -> Arguments:
-    """The constructor's arguments taken apart. `absent` holds arguments that are known and not there yet, by name.
+def read(given: Given) -> Arguments:
+    """The constructor's arguments taken apart.
 
     Raises:
         FindingsError: J507, arguments that cannot be honoured; all of them at once.
     """
     refusals = Refusals()
-    _refuse_absent(absent, rng_types, log_with, refusals)
-    accumulation = gradient_accumulation_plugin or GradientAccumulationPlugin()
-    steps = _one_of(
-        refusals,
-        ("gradient_accumulation_steps", None if gradient_accumulation_steps == 1 else gradient_accumulation_steps),
-        ("gradient_accumulation_plugin", accumulation.num_steps),
-    )
-    loader = dataloader_config or DataLoaderConfiguration()
-    said_loader = loader.to_kwargs()
-    refusals.fixed("dataloader_config", loader, _FIXED_LOADER)
-    handlers = _by_kind(kwargs_handlers or (), refusals)
-    group, ddp, scaler = (
-        handlers[kind] for kind in (InitProcessGroupKwargs, DistributedDataParallelKwargs, GradScalerKwargs)
-    )
-    refusals.fixed("kwargs_handlers", ddp, _FIXED_DDP)
-    refusals.fixed("kwargs_handlers", scaler, _FIXED_SCALER)
+    _refuse_absent(given, refusals)
+    handlers = _by_kind(given.kwargs_handlers or (), refusals)
+    group: InitProcessGroupKwargs = handlers[InitProcessGroupKwargs]
+    refusals.fixed("kwargs_handlers", handlers[DistributedDataParallelKwargs], _FIXED_DDP)
+    refusals.fixed("kwargs_handlers", handlers[GradScalerKwargs], _FIXED_SCALER)
     if group.init_method not in (None, "env://"):
         cause = f"`InitProcessGroupKwargs(init_method={group.init_method!r})` says where processes meet"
         refusals.refuse("kwargs_handlers", cause, "leave it to the launcher that starts them")
-    project = _project(project_dir, project_config, refusals)
-    refusals.end()
-    return Arguments(
-        keywords=Keywords(
-            gradient_accumulation_steps=steps if steps is not None else gradient_accumulation_steps,
-            mixed_precision=None
-            if mixed_precision is None
-            else str(getattr(mixed_precision, "value", mixed_precision)),
-            cpu=cpu,
-            split_batches=said_loader.get("split_batches", split_batches),
-            even_batches=said_loader.get("even_batches", even_batches),
-            step_scheduler_with_optimizer=follow_optimizer,
-        ),
-        placement=device_placement,
+    loader = given.dataloader_config or DataLoaderConfiguration()
+    refusals.fixed("dataloader_config", loader, _FIXED_LOADER)
+    accumulation = given.gradient_accumulation_plugin or GradientAccumulationPlugin()
+    found = Arguments(
+        keywords=_keywords(given, loader, accumulation, refusals),
+        placement=given.device_placement,
         accumulation=accumulation,
         loader=loader,
-        project=project,
+        project=_project(given.project_dir, given.project_config, refusals),
         autocast=handlers[AutocastKwargs],
         group=group,
-        ddp=ddp,
-        scaler=scaler,
+        ddp=handlers[DistributedDataParallelKwargs],
+        scaler=handlers[GradScalerKwargs],
+        fsdp=None if given.fsdp_plugin is None else translate.sharding(given.fsdp_plugin, refusals),
+        compile=translate.compilation(given.dynamo_backend, given.dynamo_plugin, refusals),
     )
+    refusals.end()
+    return found
+
+
+def _keywords(
+    given: Given, loader: DataLoaderConfiguration, accumulation: GradientAccumulationPlugin, refusals: Refusals
+) -> Keywords:
+    precision, steps = given.mixed_precision, given.gradient_accumulation_steps
+    # 1 is what Accelerate's own default is, and says nothing beside a plugin.
+    said = ("gradient_accumulation_steps", None if steps == 1 else steps)
+    together = _one_of(refusals, said, ("gradient_accumulation_plugin", accumulation.num_steps))
+    words = loader.to_kwargs()
+    return Keywords(
+        gradient_accumulation_steps=steps if together is None else together,
+        mixed_precision=None if precision is None else str(getattr(precision, "value", precision)),
+        cpu=given.cpu,
+        split_batches=words.get("split_batches", given.split_batches),
+        even_batches=words.get("even_batches", given.even_batches),
+        step_scheduler_with_optimizer=given.follow_optimizer,
+    )
+
+
+def places(given: Sequence[bool | None] | None, count: int) -> Sequence[bool | None]:
+    """What `prepare` was told about the devices of its objects, one word for each.
+
+    Raises:
+        FindingsError: J507, there are not as many words as objects.
+    """
+    refusals = Refusals()
+    if given is not None and len(given) != count:
+        cause = f"it has {len(given)} entries for {count} object{'s' if count != 1 else ''}"
+        refusals.refuse("device_placement", cause, "give one for each object, None where the job decides")
+    refusals.end()
+    return given or ()
 
 
 def amend(settings: Settings, said: Arguments, spec: ResolvedSpec | None, processes: int) -> Settings:
@@ -144,23 +147,47 @@ def amend(settings: Settings, said: Arguments, spec: ResolvedSpec | None, proces
             of the job, or has an impossible value.
     """
     refusals = Refusals()
-    paradigm, precision = settings.paradigm, settings.precision
-    ddp = {_DDP_FIELDS[name]: value for name, value in said.ddp.to_kwargs().items() if name in _DDP_FIELDS}
-    if said.ddp.to_kwargs() and processes > 1:
-        base = paradigm or Ddp()
-        if not isinstance(base, Ddp):
-            cause = f"DistributedDataParallelKwargs have no effect under paradigm `{kind_of(base)}`"
-            refusals.refuse("kwargs_handlers", cause, "leave them away, or use `paradigm=ddp`")
-        else:
-            paradigm = _changed(base, "paradigm", ddp, spec, refusals)
-    scaler = {_SCALER_FIELDS[name]: value for name, value in said.scaler.to_kwargs().items() if name in _SCALER_FIELDS}
-    if scaler and isinstance(precision, Fp16):
-        precision = _changed(precision, "precision", scaler, spec, refusals)
-    elif scaler:
-        cause = f"GradScalerKwargs have no effect with precision `{kind_of(precision)}`"
-        refusals.refuse("kwargs_handlers", cause, "leave them away, or use `mixed_precision=fp16`")
+    amended = replace(
+        settings,
+        paradigm=_paradigm(settings.paradigm, said, spec, processes, refusals),
+        precision=_precision(settings.precision, said, spec, refusals),
+        compile=_changed(settings.compile, "training.compile", said.compile, "dynamo_plugin", spec, refusals),
+    )
     refusals.end()
-    return replace(settings, paradigm=paradigm, precision=precision)
+    return amended
+
+
+def _paradigm(
+    job: Paradigm | None, said: Arguments, spec: ResolvedSpec | None, processes: int, refusals: Refusals
+) -> Paradigm | None:
+    if said.fsdp is not None and not isinstance(job, Fsdp):
+        if job is not None and spec is not None and spec.origin("paradigm.kind").explicit:
+            shown = "an fsdp_plugin"
+            refusals.findings.append(contradiction("fsdp_plugin", shown, "paradigm.kind", kind_of(job), spec))
+        else:
+            job = Fsdp()
+    if said.fsdp and isinstance(job, Fsdp):
+        job = _changed(job, "paradigm", said.fsdp, "fsdp_plugin", spec, refusals)
+    options = said.ddp.to_kwargs()
+    if not options or processes == 1:  # what several processes do among each other is no matter for one
+        return job
+    base = job or Ddp()
+    if not isinstance(base, Ddp):
+        cause = f"DistributedDataParallelKwargs have no effect under paradigm `{kind_of(base)}`"
+        refusals.refuse("kwargs_handlers", cause, "leave them away, or use `paradigm=ddp`")
+        return job
+    values = {_DDP_FIELDS[name]: value for name, value in options.items() if name in _DDP_FIELDS}
+    return _changed(base, "paradigm", values, "kwargs_handlers", spec, refusals)
+
+
+def _precision(job: Precision, said: Arguments, spec: ResolvedSpec | None, refusals: Refusals) -> Precision:
+    options = said.scaler.to_kwargs()
+    if options and not isinstance(job, Fp16):
+        cause = f"GradScalerKwargs have no effect with precision `{kind_of(job)}`"
+        refusals.refuse("kwargs_handlers", cause, "leave them away, or use `mixed_precision='fp16'`")
+        return job
+    values = {_SCALER_FIELDS[name]: value for name, value in options.items()}
+    return _changed(job, "precision", values, "kwargs_handlers", spec, refusals)
 
 
 _FIXED_LOADER: dict[str, tuple[Any, str]] = {
@@ -180,6 +207,7 @@ _FIXED_PROJECT: dict[str, tuple[Any, str]] = {
     "automatic_checkpoint_naming": (False, _LATER),
     "total_limit": (None, _LATER),
     "iteration": (0, _LATER),
+    "save_on_each_node": (False, "leave it away: copy what the first process saved, or save to a shared disk"),
 }
 #: Which field of the document's block each field of Accelerate's class is.
 _DDP_FIELDS = {
@@ -191,7 +219,9 @@ _DDP_FIELDS = {
 _SCALER_FIELDS = {"init_scale": "initial_scale", "growth_interval": "growth_interval"}
 
 
-def _changed(block: Any, path: str, values: dict[str, Any], spec: ResolvedSpec | None, refusals: Refusals) -> Any:
+def _changed(
+    block: Any, path: str, values: dict[str, Any], keyword: str, spec: ResolvedSpec | None, refusals: Refusals
+) -> Any:
     """A block of the job with other values in it, where the job is silent about them."""
     updates: dict[str, Any] = {}
     for name, value in values.items():
@@ -199,21 +229,21 @@ def _changed(block: Any, path: str, values: dict[str, Any], spec: ResolvedSpec |
         if value == job:
             continue
         if spec is not None and spec.origin(f"{path}.{name}").explicit:
-            refusals.findings.append(contradiction("kwargs_handlers", f"{name}={value!r}", f"{path}.{name}", job, spec))
+            refusals.findings.append(contradiction(keyword, f"{name}={value!r}", f"{path}.{name}", job, spec))
         else:
             updates[name] = value
     try:
         return msgspec.convert({**msgspec.to_builtins(block), **updates}, type(block))
     except msgspec.ValidationError as error:
-        refusals.refuse("kwargs_handlers", str(error), f"the field stands under `{path}` (jobc explain {path})")
+        refusals.refuse(keyword, str(error), f"the field stands under `{path}` (jobc explain {path})")
         return block
 
 
-def _refuse_absent(absent: dict[str, Any], rng_types: Sequence[Any] | None, log_with: Any, refusals: Refusals) -> None:
-    for keyword, value in absent.items():
+def _refuse_absent(given: Given, refusals: Refusals) -> None:
+    for keyword, value in given.absent.items():
         if value is not None:
             refusals.refuse(keyword, "jobc does not have this paradigm yet", "train with `paradigm=ddp` for now")
-    names = [str(getattr(kind, "value", kind)) for kind in rng_types or ()]
+    names = [str(getattr(kind, "value", kind)) for kind in given.rng_types or ()]
     if any(name != "generator" for name in names):
         cause = f"`{names}` asks to copy global random states from the first process in every epoch"
         step = (
@@ -221,8 +251,9 @@ def _refuse_absent(absent: dict[str, Any], rng_types: Sequence[Any] | None, log_
             "`set_seed` seeds everything else"
         )
         refusals.refuse("rng_types", cause, step)
-    if log_with is not None:
-        refusals.refuse("log_with", f"trackers are not there yet, so `{log_with!r}` would log nothing", _LATER)
+    if given.log_with is not None:
+        cause = f"trackers are not there yet, so `{given.log_with!r}` would log nothing"
+        refusals.refuse("log_with", cause, _LATER)
 
 
 def _project(folder: Any, config: ProjectConfiguration | None, refusals: Refusals) -> ProjectConfiguration:
@@ -253,8 +284,3 @@ def _by_kind(handlers: Sequence[KwargsHandler], refusals: Refusals) -> dict[type
         else:
             found[kind] = handler
     return {kind: found.get(kind) or kind() for kind in _HANDLERS}
-
-
-def hooks_gradients(ddp: DistributedDataParallelKwargs) -> bool:
-    """Whether gradients are to be sent in another way than as they are."""
-    return (ddp.comm_hook, ddp.comm_wrapper) != (DDPCommunicationHookType.NO, DDPCommunicationHookType.NO)

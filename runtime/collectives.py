@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,14 @@ from .places import caller_place
 from .world import World
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Blank:
+    """The place of a tensor that is still to come."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
 
 
 class Collectives:
@@ -57,8 +66,8 @@ class Collectives:
             return objects(value)
         return _each(value, lambda item: self._real_rows(item, position), objects)
 
-    def reduce(self, value: Any, reduction: str = "sum") -> Any:
-        """Each tensor becomes the sum or the mean over the processes; the tensors given stay as they are.
+    def reduce(self, value: Any, reduction: str = "sum", scale: float = 1.0) -> Any:
+        """Each tensor becomes the sum or the mean over the processes, times `scale`; those given stay as they are.
 
         Raises:
             FindingsError: J507, the reduction is neither `sum` nor `mean`.
@@ -68,8 +77,9 @@ class Collectives:
             cause = f"reduction: `{reduction}` is not a reduction"
             raise FindingsError((finding("J507", cause, place=caller_place(), next_step="use `sum` or `mean`"),))
         if self._world.size == 1:
-            return value
-        return map_tensors(lambda item: finish(self._summed(item), self._world.size), value)
+            return value if scale == 1 else map_tensors(lambda item: item * scale, value)
+        total = map_tensors(lambda item: finish(self._summed(item), self._world.size), value)
+        return total if scale == 1 else map_tensors(lambda item: item * scale, total)
 
     def broadcast(self, value: T, source: int = 0) -> T:
         """The object that the process `source` has, in every process; it is pickled."""
@@ -78,6 +88,30 @@ class Collectives:
         box = [value if self._world.rank == source else None]
         dist.broadcast_object_list(box, src=source, device=self._world.small_talk)
         return box[0]  # pyright: ignore[reportReturnType]
+
+    def broadcast_tensors(self, value: Any, source: int = 0) -> Any:
+        """The nesting that the process `source` has, its tensors on each process's own device.
+
+        Shapes need not be known to the others, who may give None.
+        """
+        if self._world.size == 1:
+            return value
+        mine = list(tensors(value)) if self._world.rank == source else []
+        blanks = map_tensors(lambda item: _Blank(item.dtype, tuple(item.shape)), value) if mine else value
+        plan = self.broadcast(blanks, source)
+        queue = iter(mine)
+
+        def filled(item: Any) -> Any:
+            if not isinstance(item, _Blank):
+                return rebuild(item, filled)
+            tensor = next(queue).detach().to(self._world.device, copy=True) if mine else None
+            if tensor is None:
+                tensor = torch.empty(item.shape, dtype=item.dtype, device=self._world.device)
+            raw = tensor.contiguous()
+            dist.broadcast(raw.reshape(-1).view(torch.uint8), src=source)
+            return raw
+
+        return filled(plan)
 
     def pad(self, value: Any, dim: int = 0, pad_index: float = 0, *, pad_first: bool = False) -> Any:
         """Each tensor, filled with `pad_index` at the end (or the front) of a dimension to its largest size anywhere.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -42,10 +43,14 @@ class PreparedLoader(DataLoader[Any]):
         self._moves = moves and self._device.type != "cpu"
 
     def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.from_batch(0)
+
+    def from_batch(self, first: int) -> Iterator[Any]:
+        """The next epoch without the batches before `first`. Where data is read by index they are not read at all."""
         epoch = self.epoch
         self.epoch += 1
         self._orders.begin(epoch)
-        return self._iterate(*self._source.begin())
+        return self._iterate(*self._source.begin(first))
 
     def __len__(self) -> int:
         return len(self._source)
@@ -98,12 +103,14 @@ class MapSource:
         options = {"batch_sampler": self._batches} if batched else {"batch_size": None, "sampler": self._batches}
         self.reader = _rebuilt(loader, loader.dataset, loader.collate_fn, **options)
 
-    def begin(self) -> tuple[Iterator[tuple[Any, Share]], Position]:
+    def begin(self, first: int = 0) -> tuple[Iterator[tuple[Any, Share]], Position]:
+        self._batches.first = first
         batches = iter(self.reader)
+        self._batches.first = 0
         # Each iteration begins a ledger of its own, and a loader begins one as soon as it is asked for an iterator.
         ledger = self._batches.ledger
         try:
-            remaining = len(self)
+            remaining = max(0, len(self) - first)
         except TypeError:
             remaining = None
         shares = ((batch, ledger.popleft()) for batch in batches)
@@ -136,9 +143,9 @@ class StreamSource:
         self.reader = _rebuilt(loader, DealtStream(loader.dataset, deal), collate, **options)
         self._split = settings.split_batches
 
-    def begin(self) -> tuple[Iterator[tuple[Any, Share]], Position]:
+    def begin(self, first: int = 0) -> tuple[Iterator[tuple[Any, Share]], Position]:
         batches: Iterator[Counted] = iter(self.reader)
-        steps = in_step(batches, self._collectives, until_first_ends=self._drop_last)
+        steps = islice(in_step(batches, self._collectives, until_first_ends=self._drop_last), first, None)
         shares = ((item.batch, Share(item.size, item.real, last)) for item, last in steps)
         # The length that a stream claims is not relied on, and workers may fill batches before the last.
         return shares, Position(uniform=False)

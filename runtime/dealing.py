@@ -58,19 +58,22 @@ class DealtBatches:
         self._batches = batches
         self._deal = deal
         self.ledger: deque[Share] = deque()
+        # The number of batches that the next iteration leaves out at its start.
+        self.first = 0
 
     def __iter__(self) -> Iterator[Any]:
         self.ledger = deque()
-        return self._hand_out(self.ledger)
+        return self._hand_out(self.ledger, self.first)
 
     def __len__(self) -> int:
         if not isinstance(self._batches, Sized):
             raise TypeError(f"{type(self._batches).__name__} has no length")
         return self._deal.count(len(self._batches))
 
-    def _hand_out(self, ledger: deque[Share]) -> Iterator[Any]:
+    def _hand_out(self, ledger: deque[Share], first: int) -> Iterator[Any]:
         deal = self._deal
         shares = _split(self._batches, deal) if deal.split and deal.size > 1 else _turns(self._batches, deal)
+        shares = islice(shares, first, None)
         # One look ahead, at indices only, tells the last batch from the others.
         batch, share = next(shares, (None, None))
         while share is not None:

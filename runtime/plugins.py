@@ -161,7 +161,7 @@ class ProjectConfiguration:
         automatic_checkpoint_naming: Only False, until there are checkpoints.
         total_limit: Only None, until there are checkpoints.
         iteration: Only 0, until there are checkpoints.
-        save_on_each_node: `save` and `save_model` write on each machine, for machines without a shared disk.
+        save_on_each_node: Only False: the first process of the job writes what is saved.
     """
 
     project_dir: str | PathLike[str] | None = None

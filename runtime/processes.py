@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from ..spec.findings import FindingsError, finding
+from . import parts
 from .collectives import Collectives
+from .places import caller_place
 from .world import World
 
 P = ParamSpec("P")
@@ -43,6 +46,26 @@ class Processes:
         finally:
             if chosen:
                 self._collectives.barrier()
+
+    def numbered(self, function: Callable[..., Any] | None, wanted: int | None, index: int, count: int) -> Any:
+        """A decorator for the process of a number, or, given the function too, the function decorated.
+
+        Alone a process has every number, so that what is meant for one of several is not lost.
+        """
+        if wanted is not None and count == 1:
+            wanted = index
+        if wanted is None or not 0 <= wanted < count:
+            cause = "no process is named" if wanted is None else f"there is no process {wanted}"
+            step = f"name one by keyword, from 0 to {count - 1}: `process_index=0` (or `local_process_index=0`)"
+            raise FindingsError((finding("J507", f"process_index: {cause}", place=caller_place(), next_step=step),))
+        if function is None:
+            return lambda later: self.only(index == wanted, later)
+        return self.only(index == wanted, function)
+
+    @contextmanager
+    def part(self, inputs: Any, *, apply_padding: bool) -> Iterator[Any]:
+        """This process's part of something that has a length."""
+        yield parts.part(inputs, self._world.rank, self._world.size, filled=apply_padding)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Prints once on every machine."""

@@ -1,8 +1,10 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and models as files."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,19 @@ import torch
 from torch import Tensor
 
 from ..spec.findings import FindingsError, finding
+from .places import caller_place
 
 MODEL_FILE = "model.safetensors"
+PICKLED_FILE = "pytorch_model.bin"
+INDEX_ENDING = ".index.json"
+_UNITS = {"": 1, "B": 1} | {
+    f"{letter}{ending}": base**power
+    for power, letter in enumerate("KMGT", start=1)
+    for ending, base in (("B", 1000), ("iB", 1024))
+}
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Writes a file under a temporary name in its folder, brings it to the disk, and renames it.
 
     Until the rename an older file of that name stays as it was.
@@ -48,9 +58,95 @@ def save_tensors(state: dict[str, Any], path: Path) -> None:
     Raises:
         FindingsError: J504, the state holds something that is no tensor.
     """
+    tensors, aliases = _distinct(plain(state))
+    _write_tensors(tensors, aliases, path)
+
+
+def save_state(state: dict[str, Any], folder: Path, limit: int, *, safe: bool) -> None:
+    """Writes the state of a model into a folder: one file, or several of at most `limit` bytes and an index of them.
+
+    A tensor that is larger than the limit has a file of its own. Files of an earlier save, in either format, go once
+    the new ones are there.
+
+    Raises:
+        FindingsError: J504, the state holds something that is no tensor.
+    """
+    whole = MODEL_FILE if safe else PICKLED_FILE
+    if safe:
+        tensors, aliases = _distinct(plain(state))
+    else:
+        tensors, aliases = plain(state), {}
+    shards = _shards(tensors, limit)
+    names = [whole] if len(shards) == 1 else [_shard_name(whole, number, len(shards)) for number in range(len(shards))]
+    for name, shard in zip(names, shards, strict=True):
+        if safe:
+            here = {alias: stored for alias, stored in aliases.items() if stored in shard}
+            _write_tensors(shard, here, folder / name)
+        else:
+            save_object(shard, folder / name)
+    written = set(names)
+    if len(shards) > 1:
+        index = {
+            "metadata": {"total_size": sum(map(_size, tensors.values()))},
+            "weight_map": {key: name for name, shard in zip(names, shards, strict=True) for key in shard},
+        }
+        text = json.dumps(index, indent=2) + "\n"
+        write_whole(folder / f"{whole}{INDEX_ENDING}", lambda temporary: temporary.write_text(text))
+        written.add(f"{whole}{INDEX_ENDING}")
+    for path in folder.iterdir():
+        if _OURS.fullmatch(path.name) and path.name not in written:
+            path.unlink()
+
+
+def bytes_of(size: int | str) -> int:
+    """A size in bytes: a number, or a text such as `500MB`, `1.5GB` (powers of 1000) or `2GiB` (powers of 1024).
+
+    Raises:
+        FindingsError: J507, it is none.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGTkmgt]?(?:iB|[bB])?)\s*", str(size))
+    unit = "" if found is None else found[2][:1].upper() + found[2][1:].replace("b", "B")
+    number = 0.0 if found is None or unit not in _UNITS else float(found[1]) * _UNITS[unit]
+    if number < 1:
+        cause = f"max_shard_size: `{size}` is no size"
+        step = "use a number of bytes, or a text such as `500MB`, `10GB` or `2GiB`"
+        raise FindingsError((finding("J507", cause, place=caller_place(), next_step=step),))
+    return int(number)
+
+
+def plain(state: dict[str, Any]) -> dict[str, Any]:
+    """The same state under the names of the plain module, without what torch.compile puts into them."""
+    return {_plain_name(name): value for name, value in state.items()}
+
+
+_OURS = re.compile(r"(model(-\d{5}-of-\d{5})?\.safetensors|pytorch_model(-\d{5}-of-\d{5})?\.bin)(\.index\.json)?")
+
+
+def _shards(tensors: dict[str, Any], limit: int) -> list[dict[str, Any]]:
+    shards: list[dict[str, Any]] = [{}]
+    room = limit
+    for name, value in tensors.items():
+        size = _size(value)
+        if shards[-1] and size > room:
+            shards.append({})
+            room = limit
+        shards[-1][name] = value
+        room -= size
+    return shards
+
+
+def _size(value: Any) -> int:
+    return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
+
+
+def _shard_name(whole: str, number: int, count: int) -> str:
+    stem, _, ending = whole.rpartition(".")
+    return f"{stem}-{number + 1:05d}-of-{count:05d}.{ending}"
+
+
+def _write_tensors(tensors: dict[str, Tensor], aliases: dict[str, str], path: Path) -> None:
     from safetensors.torch import save_file  # noqa: PLC0415 - only a process that saves pays for it
 
-    tensors, aliases = _distinct({_plain_name(name): value for name, value in state.items()})
     metadata = {"format": "pt", **aliases}
     write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 

@@ -6,9 +6,23 @@ import random
 
 import torch
 
+from .world import open_world
 
-def set_seed(seed: int) -> None:
-    """Seeds Python, torch on every device, and NumPy where it is installed. `seed` is between 0 and 2**32 - 1."""
+
+def set_seed(
+    seed: int,
+    device_specific: bool = False,  # noqa: FBT001, FBT002 - the signature that scripts have
+    deterministic: bool = False,  # noqa: FBT001, FBT002 - the same
+) -> None:
+    """Seeds Python, torch on every device, and NumPy where it is installed. `seed` is between 0 and 2**32 - 1.
+
+    With `device_specific` each process gets a seed of its own, `seed` plus its index. `deterministic` makes torch
+    refuse operations that give other numbers each time.
+    """
+    if device_specific:
+        seed += open_world().rank
+    if deterministic:
+        torch.use_deterministic_algorithms(mode=True)
     random.seed(seed)
     torch.manual_seed(seed)
     try:

@@ -12,7 +12,9 @@ import os
 import socket
 import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -147,9 +149,50 @@ def join(
     return world, group
 
 
+_LENT: ContextVar[Mapping[str, str] | None] = ContextVar("jobc_environment", default=None)
+
+
 def environment() -> Mapping[str, str]:
-    """The environment of this process."""
-    return os.environ
+    """The environment of this process, or what `lent` gives in its place."""
+    return _LENT.get() or os.environ
+
+
+@contextmanager
+def lent(env: Mapping[str, str]) -> Iterator[None]:
+    """Within it this process is told who it is by another mapping than its environment, which stays as it is."""
+    token = _LENT.set(env)
+    try:
+        yield
+    finally:
+        _LENT.reset(token)
+
+
+def open_world() -> World:
+    """The world of the process group that is open in this process, a world of one where none is.
+
+    It is read without talking to anyone. Places on a machine are the launcher's; without one they are taken to be the
+    places in the world.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return World(rank=0, size=1, local_rank=0, local_size=1, device=_current_device("nccl"))
+    rank, size, backend = dist.get_rank(), dist.get_world_size(), str(dist.get_backend_config())
+    local = [environment().get(name, "") for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE")]
+    local_rank, local_size = map(int, local) if all(word.isdigit() for word in local) else (rank, size)
+    device = _current_device(backend)
+    return World(rank=rank, size=size, local_rank=local_rank, local_size=local_size, device=device, backend=backend)
+
+
+def told_rank() -> tuple[int, int]:
+    """This process's rank and the number of processes: of the group that is open, else as the launcher said."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    rank, size = environment().get("RANK", ""), environment().get("WORLD_SIZE", "")
+    return (int(rank), int(size)) if rank.isdigit() and size.isdigit() else (0, 1)
+
+
+def _current_device(backend: str) -> torch.device:
+    cuda = "nccl" in backend and torch.cuda.is_available()
+    return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
 
 
 def read_world(env: Mapping[str, str], hardware: Hardware) -> World:

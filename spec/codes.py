@@ -66,4 +66,5 @@ CODES: dict[str, Code] = {
     "J510": Code("error", "The paradigm cannot do what the code asks for."),
     "J511": Code("error", "The model cannot be compiled as the job says."),
     "J512": Code("hint", "The job accumulates gradients, and the script does not use it."),
+    "J513": Code("error", "Processes cannot be started from this one."),
 }

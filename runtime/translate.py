@@ -1,0 +1,100 @@
+"""From Accelerate's plugins for sharding and compiling to the fields of the job's blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .plugins import FullyShardedDataParallelPlugin, TorchDynamoPlugin
+from .refusals import Refusals
+
+_ALWAYS = "leave it away: `fully_shard` always works the one way that it stands for"
+_LATER = "leave it away: this version of jobc does not have it yet"
+
+#: Fields of the sharding plugin with the values that change nothing here, and what to do about others.
+_FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "fsdp_version": ((None, 2), "use 2: jobc shards with `fully_shard`, which is FSDP2"),
+    "backward_prefetch": ((None, "BACKWARD_PRE"), _ALWAYS),
+    "mixed_precision_policy": ((None,), "use `mixed_precision`, or `precision` in the job"),
+    "cpu_offload": ((None, False), _LATER),
+    "ignored_modules": ((None,), _LATER),
+    "state_dict_type": ((None, "FULL_STATE_DICT"), _LATER),
+    "state_dict_config": ((None,), _LATER),
+    "optim_state_dict_config": ((None,), _LATER),
+    "limit_all_gathers": ((True,), _ALWAYS),
+    "use_orig_params": ((None, True), _ALWAYS),
+    "param_init_fn": ((None,), "give the model its values before it is prepared"),
+    "sync_module_states": ((None, True), "leave it away: all processes get what the first one has"),
+    "forward_prefetch": ((None, False), _ALWAYS),
+    "activation_checkpointing": ((None, False), _LATER),
+    "activation_checkpointing_offload": ((None, False), _LATER),
+    "cpu_ram_efficient_loading": ((None, False), _LATER),
+    "min_num_params": ((None, 0), "name the classes in `transformer_cls_names_to_wrap`, or let `auto` find the blocks"),
+}
+_STRATEGIES: dict[str, bool] = {"FULL_SHARD": True, "1": True, "SHARD_GRAD_OP": False, "2": False}
+_WORDS = {"true": True, "false": False}
+
+
+def sharding(plugin: FullyShardedDataParallelPlugin, refusals: Refusals) -> dict[str, Any]:
+    """The fields of the paradigm `fsdp` that the plugin sets."""
+    for field, (values, step) in _FIXED.items():
+        given = getattr(plugin, field)
+        if getattr(given, "name", given) not in values and given not in values:
+            refusals.refuse("fsdp_plugin", f"`{field}={given!r}` cannot be honoured", step)
+    found: dict[str, Any] = {}
+    strategy = plugin.sharding_strategy
+    if strategy is not None:
+        word = str(getattr(strategy, "name", strategy)).upper()
+        if word in _STRATEGIES:
+            found["reshard_after_forward"] = _STRATEGIES[word]
+        else:
+            step = "use `FULL_SHARD` or `SHARD_GRAD_OP`; `paradigm=ddp` shards nothing"
+            refusals.refuse("fsdp_plugin", f"`sharding_strategy={word}` cannot be honoured", step)
+    if plugin.reshard_after_forward is not None:
+        word = str(plugin.reshard_after_forward).lower()
+        if word in _WORDS:
+            found["reshard_after_forward"] = _WORDS[word]
+        else:
+            refusals.refuse("fsdp_plugin", f"`reshard_after_forward={word}` cannot be honoured", "use True or False")
+    wrap = _wrap(plugin, refusals)
+    return found if wrap is None else found | {"wrap": wrap}
+
+
+def compilation(backend: Any, plugin: TorchDynamoPlugin | None, refusals: Refusals) -> dict[str, Any]:
+    """The fields of `training.compile` that are set."""
+    word = None if backend is None else _word(backend)
+    if plugin is None:
+        return {} if word in (None, "no") else {"backend": word}
+    if word is not None:
+        refusals.refuse("dynamo_backend", "there is a `dynamo_plugin` too", "give its `backend` to the plugin")
+    if plugin.options is not None:
+        step = "leave it away; `mode` chooses among torch's sets of options"
+        refusals.refuse("dynamo_plugin", "`options` cannot be honoured", step)
+    chosen = "no" if plugin.backend is None else _word(plugin.backend)
+    if plugin.disable or chosen == "no":
+        return {}
+    given = {
+        "backend": chosen,
+        "mode": plugin.mode,
+        "fullgraph": plugin.fullgraph,
+        "dynamic": plugin.dynamic,
+        "regional": plugin.use_regional_compilation,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _wrap(plugin: FullyShardedDataParallelPlugin, refusals: Refusals) -> Any:
+    names = plugin.transformer_cls_names_to_wrap
+    policy = plugin.auto_wrap_policy
+    word = policy if policy is None else str(getattr(policy, "name", policy)).lower()
+    if word == "no_wrap":
+        return "none"
+    if word in (None, "transformer_based_wrap"):
+        return tuple(names) if names else ("auto" if word else None)
+    step = "use 'transformer_based_wrap' with `transformer_cls_names_to_wrap`, 'no_wrap', or leave it away"
+    refusals.refuse("fsdp_plugin", f"`auto_wrap_policy={word}` cannot be honoured", step)
+    return None
+
+
+def _word(backend: Any) -> str:
+    """Accelerate's enumeration, or the word itself."""
+    return str(getattr(backend, "name", backend)).lower()
