@@ -300,7 +300,7 @@ class Accelerator(WorldView):
 
     def gather_for_metrics(
         self,
-        value: Any,
+        input_data: Any,
         use_gather_object: bool = False,  # noqa: FBT001, FBT002 - the signature that scripts have
     ) -> Any:
         """Values with one entry for each sample of the batch in hand: each real sample once, in the order of the data.
@@ -313,7 +313,7 @@ class Accelerator(WorldView):
             FindingsError: J506, a leading size is not that of the batch.
         """
         position = self._live.innermost
-        return self._collectives.gather_samples(value, position, as_objects=use_gather_object)
+        return self._collectives.gather_samples(input_data, position, as_objects=use_gather_object)
 
     def set_trigger(self) -> None:
         """Notes in this process that something happened, for `check_trigger` in all of them."""

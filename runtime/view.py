@@ -79,20 +79,20 @@ class WorldView:
         """Waits until all processes are here."""
         self._collectives.barrier()
 
-    def gather(self, value: Any) -> Any:
+    def gather(self, tensor: Any) -> Any:
         """Tensors of all processes one after another in dimension 0, in any nesting; shapes have to agree.
 
         A 0-d tensor becomes one entry a process, an object the list of all processes' objects. Alone, the value itself.
         """
-        return self._collectives.gather(value)
+        return self._collectives.gather(tensor)
 
-    def reduce(self, value: Any, reduction: str = "sum", scale: float = 1.0) -> Any:
+    def reduce(self, tensor: Any, reduction: str = "sum", scale: float = 1.0) -> Any:
         """The `sum` or `mean` over all processes of each tensor, in any nesting, times `scale`, in new tensors.
 
         Raises:
             FindingsError: J507, the reduction is another word.
         """
-        return self._collectives.reduce(value, reduction, scale)
+        return self._collectives.reduce(tensor, reduction, scale)
 
     def broadcast(self, value: Any, from_process: int = 0) -> Any:
         """The nesting that one process has, tensors and objects, in every process; the others may give None."""
@@ -100,13 +100,13 @@ class WorldView:
 
     def pad_across_processes(
         self,
-        value: Any,
+        tensor: Any,
         dim: int = 0,
         pad_index: float = 0,
         pad_first: bool = False,  # noqa: FBT001, FBT002 - the signature that scripts have
     ) -> Any:
         """Tensors filled with `pad_index` to the largest size that a dimension has in any process, in any nesting."""
-        return self._collectives.pad(value, dim, pad_index, pad_first=pad_first)
+        return self._collectives.pad(tensor, dim, pad_index, pad_first=pad_first)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Prints once on every machine; the arguments are those of `print`."""
