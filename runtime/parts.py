@@ -57,10 +57,10 @@ def _cut(value: Any, start: int, end: int, missing: int) -> Any:
     if hasattr(value, "shape"):
         return value[[*range(start, end), *[len(value) - 1] * missing]]
     if isinstance(value, list | tuple):
-        return type(value)([*value[start:end], *[value[-1]] * missing])
+        return type(value)([*value[start:end], *value[-1:] * missing])
     if isinstance(value, Sequence) and not missing:
         return value[start:end]
     if isinstance(value, Sequence):
-        return [*value[start:end], *[value[-1]] * missing]
+        return [*value[start:end], *[value[-1] for _ in range(missing)]]
     indices = [*range(start, end), *[len(value) - 1] * missing]
     return Subset(value, indices) if isinstance(value, Dataset) else [value[index] for index in indices]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 WORKERS = Path(__file__).parent / "workers"
-SUBJECTS = ("training", "gathering", "loading", "belongings")
+SUBJECTS = ("training", "gathering", "loading", "belongings", "faces")
 
 
 def names():

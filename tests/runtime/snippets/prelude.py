@@ -73,7 +73,7 @@ def main():
         except Exception:  # noqa: BLE001 - the test shows it
             results[path.stem] = traceback.format_exc()
             print(results[path.stem], file=sys.stderr)
-        Path(sys.argv[1], f"rank{os.environ.get('RANK', 0)}.json").write_text(json.dumps(results))
+        Path(sys.argv[1], f"rank{os.environ.get('RANK', '0')}.json").write_text(json.dumps(results))
         state.wait_for_everyone()
 
 

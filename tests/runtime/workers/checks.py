@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-SUBJECTS = ("training", "gathering", "loading", "belongings")
+SUBJECTS = ("training", "gathering", "loading", "belongings", "faces")
 
 
 def checks():

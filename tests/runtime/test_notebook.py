@@ -1,0 +1,80 @@
+"""Launchers in a Python that is running: real processes, from a script that stands for a notebook."""
+
+import re
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from jobc import FindingsError, notebook_launcher
+from jobc.runtime.who_used_cuda import who_used_cuda
+
+NOTEBOOK = Path(__file__).parent / "workers" / "notebook_cells.py"
+
+
+@pytest.fixture(scope="module")
+def cells(alone):
+    """What each cell printed."""
+    ended = alone(NOTEBOOK)
+    assert ended.returncode == 0, ended.stderr
+    found = {}
+    for line in ended.stdout.splitlines():
+        name, _, text = line.partition(": ")
+        found.setdefault(name, []).append(text)
+    return found
+
+
+def test_functions_run_in_two_processes_on_the_cpu(cells):
+    """`debug_launcher` starts two, which talk to each other."""
+    assert sorted(cells["debug"]) == ["0 of 2 no [5, 6]", "1 of 2 no [5, 6]"]
+
+
+@pytest.mark.parametrize("kind", ["forked", "spawned"])
+def test_precision_of_the_launcher_holds(cells, kind):
+    """Forked or started anew, Accelerators that say nothing compute in the launcher's precision."""
+    assert sorted(cells[kind]) == ["0 of 2 bf16 [5, 6]", "1 of 2 bf16 [5, 6]"]
+
+
+def test_one_process_is_this_one(cells):
+    """The function runs here, in the precision asked for, and can leave things behind."""
+    assert cells["alone"] == ["0 of 1 bf16 [5]"]
+    assert cells["left"] == ["here"]
+
+
+def test_keyword_that_contradicts_the_launcher_is_refused(cells):
+    """The finding names both."""
+    assert cells["contradiction"] == ["J503 notebook_launcher(mixed_precision=...)"]
+
+
+def test_failure_is_the_error_of_the_parent(cells):
+    """The traceback of the process that failed first, not of one that lost its peer, is what the parent raises."""
+    assert cells["failed"] == ["process 1 of 2 failed", "ValueError: boom"]
+    assert cells["killed"] == ["process 1 of 2 was ended by signal 9"]
+    assert cells["left over"] == ["0"]
+
+
+def test_environment_of_the_parent_stays(cells):
+    """No variable is left behind."""
+    assert cells["environment"] == ["same"]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [({"mixed_precision": "fp7"}, "mixed_precision: `fp7`"), ({"num_processes": 0}, "num_processes: `0`")],
+)
+def test_impossible_arguments_are_refused(keywords, words):
+    """Before anything is started."""
+    with pytest.raises(FindingsError, match=re.escape(words)):
+        notebook_launcher(print, **keywords)
+
+
+def test_who_used_the_gpu_is_named_where_it_can_be_known():
+    """Cells that name CUDA, variables on a device, and nothing where nothing is known."""
+    names = {
+        "In": ["", "import torch\nmodel = model.to('cuda')", "# torch.cuda.is_available()"],
+        "model": torch.nn.Linear(1, 1, device="meta"),
+        "__builtins__": __builtins__,
+    }
+    told = types.FunctionType((lambda: None).__code__, names)
+    assert who_used_cuda(told) == "In [1] says `model = model.to('cuda')`\nthe variable `model` is on meta"
+    assert who_used_cuda(types.FunctionType((lambda: None).__code__, {})) == ""
