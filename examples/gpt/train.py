@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from torch.utils.data import DataLoader, Dataset
 
-MODULES = """argparse ast asyncio/tasks collections/__init__ datetime difflib doctest email/message fractions functools
-heapq inspect logging/__init__ optparse pathlib pickletools random socket statistics string subprocess tarfile textwrap
-threading typing unittest/case urllib/parse zipfile""".split()
+MODULES = (
+    "argparse", "ast", "asyncio/tasks", "collections/__init__", "datetime", "difflib", "doctest", "email/message",
+    "fractions", "functools", "heapq", "inspect", "logging/__init__", "optparse", "pathlib", "pickletools", "random",
+    "socket", "statistics", "string", "subprocess", "tarfile", "textwrap", "threading", "typing", "unittest/case",
+    "urllib/parse", "zipfile",
+)  # fmt: skip
 
 
 def docstrings() -> str:
