@@ -139,10 +139,14 @@ class Accelerator(WorldView):
             set_seed(settings.seed)
         self._precision = Precision(settings.precision, found.device, said.autocast)
         self._strategy = strategies.choose(settings.paradigm, found, self._precision.half)
-        self._progress = Progress(settings.gradient_accumulation, follows_data=said.accumulation.sync_with_dataloader)
+        self._progress = Progress(
+            settings.gradient_accumulation,
+            follows_data=said.accumulation.sync_with_dataloader,
+            weighs=settings.loss == "mean_sample",
+        )
         self._live = LiveBatches()
         of_data = settings if said.loader.data_seed is None else replace(settings, seed=said.loader.data_seed)
-        parts = LoaderParts(world=found, settings=of_data, collectives=self._collectives, live=self._live)
+        parts = LoaderParts(world=found, settings=of_data, collectives=self._collectives, live=self._live, spec=spec)
         self._prepared = Prepared(
             self._strategy,
             self._precision,
@@ -260,11 +264,17 @@ class Accelerator(WorldView):
         return skip_first_batches(dataloader, num_batches)
 
     def backward(self, loss: Tensor, **options: Any) -> None:
-        """Computes gradients of a loss (0-d). `options` go to `Tensor.backward`.
+        """Computes gradients of a loss (0-d). `options` go to `Tensor.backward`, but for `tokens`.
 
-        Within `accumulate` the loss is divided by the number of batches of its window, so that a window's gradient is
-        the mean over its batches, also in the last window of the data, which may be shorter. Outside of `accumulate` it
-        is divided by `gradient_accumulation_steps`, for code that counts batches itself.
+        Within `accumulate` losses are divided so that a window's gradient is the mean over its samples in all processes
+        (`training.loss: mean_sample`), also where the last window or batch of the data is shorter: each loss is taken to
+        be the mean over its batch. With `tokens=n` it is taken to be the mean over n tokens (an int or a 0-d tensor),
+        and the window's gradient is the mean over the tokens of all its batches everywhere. Outside of `accumulate` a
+        loss is divided by `gradient_accumulation_steps`, for code that counts batches itself.
+
+        Raises:
+            FindingsError: J503 `tokens` contradict the job, J507 they cannot be counted, J509 models and optimizers that
+                were prepared do not belong together.
         """
         self._gradients.backward(loss, **options)
 

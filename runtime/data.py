@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset
 
 from ..spec.findings import FindingsError, finding
+from ..spec.resolved import ResolvedSpec
 from .collectives import Collectives
 from .dealing import Deal, DealtBatches, Share
 from .live import LiveBatches, Position
@@ -67,6 +68,7 @@ class PreparedLoader(DataLoader[Any]):
         try:
             for batch, share in batches:
                 position.size, position.real, position.last = share.size, share.real, share.last
+                position.rows, position.mean = share.rows, share.mean
                 live.touch(position)
                 yield move(batch, device, non_blocking=pinned) if moves else batch
                 if position.remaining is not None:
@@ -88,6 +90,7 @@ class LoaderParts:
     settings: Settings
     collectives: Collectives
     live: LiveBatches
+    spec: ResolvedSpec | None = None
 
 
 class MapSource:
@@ -145,8 +148,8 @@ class StreamSource:
 
     def begin(self, first: int = 0) -> tuple[Iterator[tuple[Any, Share]], Position]:
         batches: Iterator[Counted] = iter(self.reader)
-        steps = islice(in_step(batches, self._collectives, until_first_ends=self._drop_last), first, None)
-        shares = ((item.batch, Share(item.size, item.real, last)) for item, last in steps)
+        steps = in_step(batches, self._collectives, self._world, until_first_ends=self._drop_last)
+        shares = ((item.batch, share) for item, share in islice(steps, first, None))
         # The length that a stream claims is not relied on, and workers may fill batches before the last.
         return shares, Position(uniform=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, cycle, islice
 from typing import Any
 
@@ -13,12 +13,15 @@ from typing import Any
 class Share:
     """One batch of one process: its size, how many samples of it from the front are real, and whether it is the last.
 
-    `size` and `real` are None where an item of the sampler is no list of indices; `real` is 0 where it is fill.
+    `size` and `real` are None where an item of the sampler is no list of indices; `real` is 0 where it is fill. `rows`
+    and `mean` are those of `Position`.
     """
 
     size: int | None
     real: int | None
     last: bool = False
+    rows: float = 1.0
+    mean: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +81,7 @@ class DealtBatches:
         batch, share = next(shares, (None, None))
         while share is not None:
             following, its_share = next(shares, (None, None))
-            ledger.append(share if its_share is not None else Share(share.size, share.real, last=True))
+            ledger.append(share if its_share is not None else replace(share, last=True))
             yield batch
             batch, share = following, its_share
 
@@ -87,7 +90,7 @@ def _turns(batches: Iterable[Any], deal: Deal) -> Iterator[tuple[Any, Share]]:
     """Whole batches in turn: process r gets batches r, r + size, r + 2 size, ..."""
     if deal.size == 1:
         for batch in batches:
-            yield batch, _all_real(batch)
+            yield batch, _all_real(batch, _rows(batch))
         return
     stream = iter(batches)
     first: list[Any] = []
@@ -96,7 +99,7 @@ def _turns(batches: Iterable[Any], deal: Deal) -> Iterator[tuple[Any, Share]]:
         complete = len(group) == deal.size and _is_full(group[-1], deal.batch_size)
         if complete or not deal.even:
             if deal.rank < len(group) and (complete or not deal.drop_last):
-                yield group[deal.rank], _all_real(group[deal.rank])
+                yield group[deal.rank], _all_real(group[deal.rank], sum(map(_rows, group)) / deal.size)
         elif not deal.drop_last:
             yield _filled(group, first, deal)
 
@@ -106,9 +109,13 @@ def _filled(group: list[Any], first: list[Any], deal: Deal) -> tuple[Any, Share]
     mine = group[deal.rank] if deal.rank < len(group) else None
     pattern = first[deal.rank % len(first)]
     if not isinstance(pattern, list | tuple):  # items without a size: a missing one is replaced whole
-        return (mine, _all_real(mine)) if mine is not None else (pattern, Share(None, 0))
+        return (mine, _all_real(mine, 1.0)) if mine is not None else (pattern, Share(None, 0))
     if deal.batch_size is None:
-        return (mine, _all_real(mine)) if mine is not None else (pattern, Share(len(pattern), 0))
+        all_rows = [_rows(group[rank] if rank < len(group) else first[rank % len(first)]) for rank in range(deal.size)]
+        mean = sum(all_rows) / deal.size
+        if mine is not None:
+            return mine, _all_real(mine, mean)
+        return pattern, Share(len(pattern), 0, rows=len(pattern), mean=mean)
     have = [] if mine is None else list(mine)
     # Earlier processes of the group took their fill from the front; go on where they ended.
     taken = sum(
@@ -116,7 +123,8 @@ def _filled(group: list[Any], first: list[Any], deal: Deal) -> tuple[Any, Share]
     )
     missing = max(0, deal.batch_size - len(have))
     fill = islice(cycle(chain.from_iterable(first)), taken, taken + missing)
-    return [*have, *fill], Share(len(have) + missing, len(have))
+    rows = len(have) + missing
+    return [*have, *fill], Share(rows, len(have), rows=rows, mean=rows)
 
 
 def _split(batches: Iterable[Any], deal: Deal) -> Iterator[tuple[Any, Share]]:
@@ -128,17 +136,21 @@ def _split(batches: Iterable[Any], deal: Deal) -> Iterator[tuple[Any, Share]]:
         first = first or list(batch)
         start = part * deal.rank
         mine = list(batch[start : start + part])
-        real = len(mine)
+        real, mean = len(mine), len(batch) / deal.size
         if deal.even and len(batch) < whole:
             padded = [*batch, *islice(cycle(first), whole - len(batch))]
-            mine = padded[start : start + part]
+            mine, mean = padded[start : start + part], part
         if mine:
-            yield mine, Share(len(mine), real)
+            yield mine, Share(len(mine), real, rows=len(mine), mean=mean)
 
 
-def _all_real(batch: Any) -> Share:
+def _all_real(batch: Any, mean: float) -> Share:
     size = len(batch) if isinstance(batch, list | tuple) else None
-    return Share(size, size)
+    return Share(size, size, rows=_rows(batch), mean=mean)
+
+
+def _rows(batch: Any) -> float:
+    return float(len(batch)) if isinstance(batch, list | tuple) else 1.0
 
 
 def _is_full(batch: Any, batch_size: int | None) -> bool:

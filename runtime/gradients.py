@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import TracebackType
 from typing import Any
 
 from torch import Tensor, nn
 
+from ..spec.findings import FindingsError
 from .live import LiveBatches
 from .optimizer import PreparedOptimizer
 from .precision import LossScale
 from .prepare import Prepared
 from .progress import Progress
+from .settings import contradiction
 from .strategies.base import Strategy
+from .tokens import Tokens, missing, weighed
 
 _NOTHING = nullcontext()
 
@@ -39,8 +42,7 @@ class Gradients:
         self._live = live
         self._sync_each_batch = sync_each_batch
         self._single_batches = progress.steps == 1
-        if self._single_batches and scale is None:
-            self.backward = strategy.backward  # nothing to divide, nothing to scale
+        self._tokens: Tokens | None = None
 
     def accumulate(self, models: tuple[nn.Module, ...]) -> AbstractContextManager[object]:
         """One micro-step. With windows of one batch there is nothing to do in it."""
@@ -49,9 +51,56 @@ class Gradients:
         return MicroStep(self, self._progress, models or tuple(self._prepared.models))
 
     def backward(self, loss: Tensor, **options: Any) -> None:
-        divisor = self._progress.divisor
-        if divisor != 1:
-            loss = loss / divisor
+        """The first backward pass: looks at what was prepared and puts what this job needs in its own place.
+
+        Raises:
+            FindingsError: J509, models and optimizers do not belong together; J503, tokens contradict the job.
+        """
+        prepared = self._prepared
+        findings = tuple(self._strategy.strays(prepared.models, [item.optimizer for item in prepared.optimizers]))
+        if findings:
+            raise FindingsError(findings)
+        self.backward = self._chosen(by_tokens="tokens" in options)
+        self.backward(loss, **options)
+
+    def _chosen(self, *, by_tokens: bool) -> Callable[..., None]:
+        parts = self._prepared.parts
+        settings, world = parts.settings, parts.world
+        if by_tokens and settings.loss_explicit and settings.loss != "mean_token" and parts.spec is not None:
+            raise FindingsError((contradiction("tokens", "tokens=", "training.loss", settings.loss, parts.spec),))
+        if by_tokens or settings.loss == "mean_token":
+            self._tokens = Tokens(self._progress, parts.collectives, world)
+            return self._backward_by_tokens
+        if not self._single_batches:
+            return self._backward_in_window
+        if self._scale is None and (world.size == 1 or settings.loss == "mean_batch"):
+            return self._strategy.backward  # nothing to weigh, nothing to scale
+        return self._backward_alone
+
+    def _backward_alone(self, loss: Tensor, **options: Any) -> None:
+        """Windows are single batches, which weigh the same in all processes unless their sizes differ."""
+        position = self._live.innermost
+        if position is not None and position.rows != position.mean and self._progress.weighs:
+            loss = weighed(loss, position.rows / position.mean)
+        self._scaled_backward(loss, options)
+
+    def _backward_in_window(self, loss: Tensor, **options: Any) -> None:
+        progress = self._progress
+        if not progress.batches:
+            progress.outside += 1
+        if progress.divisor != 1:
+            loss = loss / progress.divisor
+        self._scaled_backward(loss, options)
+
+    def _backward_by_tokens(self, loss: Tensor, *, tokens: int | Tensor | None = None, **options: Any) -> None:
+        if tokens is None or self._tokens is None:
+            raise missing()
+        weight, factor = self._tokens.weigh(tokens)
+        if factor != 1:
+            self._multiply(factor)
+        self._scaled_backward(weighed(loss, weight), options)
+
+    def _scaled_backward(self, loss: Tensor, options: dict[str, Any]) -> None:
         if self._scale is not None:
             loss = self._scale.scaled(loss)
         self._strategy.backward(loss, **options)
@@ -73,7 +122,7 @@ class Gradients:
     def begin(self, models: tuple[nn.Module, ...]) -> AbstractContextManager[object] | None:
         """Begins a micro-step; returns the context that keeps gradients local, where they are to be kept so."""
         factor = self._progress.advance(self._live.innermost)
-        if factor != 1:
+        if factor != 1 and self._tokens is None:
             self._multiply(factor)
         if self._progress.sync or self._sync_each_batch:
             return None
@@ -86,10 +135,7 @@ class Gradients:
 
     def _multiply(self, factor: float) -> None:
         # Before the last backward pass of the window, so that what is not yet averaged over the processes is right too.
-        for model in self._prepared.models:
-            for parameter in model.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.mul_(factor)
+        self._strategy.scale_gradients(self._prepared.models, factor)
 
     def _unscale(self, parameters: list[Tensor]) -> None:
         if self._scale is None:

@@ -12,7 +12,10 @@ class Position:
     `size` is the number of samples of the batch in hand and `real` how many of them, from the front, belong to it and
     are not fill; None where the loader cannot know the samples of a batch (then all are real). `remaining` counts the
     batches of this process that are left, the one in hand included; None where the data does not say. `last` is True
-    for the last batch. `uniform` says that all processes have batches of one size in every step.
+    for the last batch. `uniform` says that all processes have batches of one size in every step. `rows` is what the
+    batch counts in a mean over samples: its size, fill included, since that is what its loss is the mean over, or 0
+    where it is only there to keep the process in step; `mean` is what batches of this step count on average over the
+    processes. Both are 1 where sizes are not known.
     """
 
     size: int | None = None
@@ -20,6 +23,8 @@ class Position:
     remaining: int | None = None
     last: bool = False
     uniform: bool = True
+    rows: float = 1.0
+    mean: float = 1.0
 
 
 class LiveBatches:

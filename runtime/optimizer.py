@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from torch.optim import Optimizer
 
+from ..spec.findings import finding
 from .precision import LossScale
 from .progress import Progress
+
+
+class WindowsUnused:
+    """Says once that the job accumulates gradients while the script does not, unless it counts batches itself."""
+
+    def __init__(self, progress: Progress, *, aloud: bool) -> None:
+        self._progress = progress
+        self._aloud = aloud
+
+    def __call__(self) -> None:
+        steps, passes = self._progress.steps, self._progress.outside
+        if self._aloud and passes < steps:
+            cause = (
+                f"gradients are to be accumulated over {steps} batches, and the optimizer steps after {passes} without"
+                " `accumulate`, each of which counts as one of the batches"
+            )
+            step = (
+                "put the batch into `with accelerator.accumulate(model):`, or set `training.gradient_accumulation: 1`"
+            )
+            print(finding("J512", cause, next_step=step).render(), file=sys.stderr)
+        self._aloud = False
 
 
 class PreparedOptimizer(Optimizer):
@@ -76,12 +99,15 @@ class PreparedOptimizer(Optimizer):
 class WindowedOptimizer(PreparedOptimizer):
     """Steps and clears gradients only with the batch that closes an accumulation window."""
 
-    def __init__(self, optimizer: Optimizer, progress: Progress) -> None:
+    def __init__(self, optimizer: Optimizer, progress: Progress, hint: Callable[[], None]) -> None:
         super().__init__(optimizer)
         self._progress = progress
+        self._hint = hint
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self._progress.sync:
+            if not self._progress.batches:
+                self._hint()
             return self.optimizer.step(closure) if closure is not None else self.optimizer.step()
         return None
 
@@ -93,23 +119,30 @@ class WindowedOptimizer(PreparedOptimizer):
 class ScaledOptimizer(WindowedOptimizer):
     """Also skips the step when gradients of a scaled loss overflowed; `step_was_skipped` says so."""
 
-    def __init__(self, optimizer: Optimizer, progress: Progress, scale: LossScale) -> None:
-        super().__init__(optimizer, progress)
+    def __init__(self, optimizer: Optimizer, progress: Progress, hint: Callable[[], None], scale: LossScale) -> None:
+        super().__init__(optimizer, progress, hint)
         self._scale = scale
         scale.watch(optimizer)
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self._progress.sync:
+            if not self._progress.batches:
+                self._hint()
             options = {} if closure is None else {"closure": closure}
             self.step_was_skipped = not self._scale.step(self.optimizer, **options)
 
 
-def prepared(optimizer: Optimizer, progress: Progress, scale: LossScale | None) -> PreparedOptimizer:
-    """The face that this job needs, and no more: without windows and without a loss scale a step is only passed on."""
+def prepared(
+    optimizer: Optimizer, progress: Progress, scale: LossScale | None, hint: Callable[[], None]
+) -> PreparedOptimizer:
+    """The face that this job needs, and no more: without windows and without a loss scale a step is only passed on.
+
+    `hint` is called at steps that no `accumulate` came before.
+    """
     if isinstance(optimizer, PreparedOptimizer):  # prepared by another Accelerator, whose windows are not ours
         optimizer = optimizer.optimizer
     if scale is not None:
-        return ScaledOptimizer(optimizer, progress, scale)
+        return ScaledOptimizer(optimizer, progress, hint, scale)
     if progress.steps > 1:
-        return WindowedOptimizer(optimizer, progress)
+        return WindowedOptimizer(optimizer, progress, hint)
     return PreparedOptimizer(optimizer)

@@ -16,7 +16,7 @@ from . import data
 from . import optimizer as optimizers
 from .compiling import compile_in_place
 from .data import LoaderParts, PreparedLoader
-from .optimizer import PreparedOptimizer
+from .optimizer import PreparedOptimizer, WindowsUnused
 from .places import caller_place
 from .precision import Precision
 from .progress import Progress
@@ -48,6 +48,7 @@ class Prepared:
         # What is done to each model that a strategy has just wrapped.
         self._finish = finish or (lambda _model: None)
         self._hinted = False
+        self._unused = WindowsUnused(progress, aloud=parts.world.is_main)
         self.models: list[nn.Module] = []
         self.optimizers: list[PreparedOptimizer] = []
         self.schedulers: list[PreparedScheduler] = []
@@ -110,7 +111,7 @@ class Prepared:
     def _optimizer(self, optimizer: Optimizer) -> PreparedOptimizer:
         if isinstance(optimizer, PreparedOptimizer) and _holds(self.optimizers, optimizer):
             return optimizer
-        ready = optimizers.prepared(optimizer, self._progress, self._precision.scale)
+        ready = optimizers.prepared(optimizer, self._progress, self._precision.scale, self._unused)
         self._strategy.adopt(ready.optimizer)
         if ready.state and self.parts.world.device.type != "cpu":
             ready.load_state_dict(ready.state_dict())  # torch moves loaded state to where the parameters are now

@@ -11,12 +11,35 @@ class Progress:
     A window is the batches whose gradients make one optimizer step: `steps` of them, fewer at the end of the data.
     `micro` counts the batches of the window so far, `window` is its length, `sync` says whether the batch in hand
     closes it, and `divisor` is what the loss is divided by. Unless it `follows_data`, windows go on over its end.
+
+    With `weighs` a window is the mean over the samples of its batches in all processes: while it is open, batches are
+    taken to be as large as those of its first step were on average; the last one sets it right. Else, and where sizes
+    are not known, all batches count the same. `inside` says whether a micro-step is under way; `batches` and `windows`
+    count those begun, and `outside` the backward passes before the first of them.
     """
 
-    __slots__ = ("_follows_data", "divisor", "micro", "steps", "sync", "window")
+    __slots__ = (
+        "_follows_data",
+        "_planned",
+        "_total",
+        "batches",
+        "divisor",
+        "inside",
+        "micro",
+        "outside",
+        "steps",
+        "sync",
+        "weighs",
+        "window",
+        "windows",
+    )
 
-    def __init__(self, steps: int, *, follows_data: bool = True) -> None:
+    def __init__(self, steps: int, *, follows_data: bool = True, weighs: bool = True) -> None:
         self._follows_data = follows_data
+        self.weighs = weighs
+        self.inside = False
+        self.batches = self.windows = self.outside = 0
+        self._planned = self._total = 0.0
         self.steps = steps
         self.window = steps
         self.divisor = steps
@@ -26,24 +49,30 @@ class Progress:
     def advance(self, position: Position | None) -> float:
         """Begins the next micro-step; returns the factor by which gradients of earlier ones have to be multiplied.
 
-        The factor is 1 unless the data ended before its end was known: earlier losses of the window were then divided
-        by more batches than there are.
+        The factor is 1 unless the window turns out to be another one than was planned: the data ended early, or batches
+        were not all of one size.
         """
+        rows, mean = (position.rows, position.mean) if position is not None and self.weighs else (1.0, 1.0)
         if not self._follows_data:
             position = None
         if self.sync:
-            self.micro = 0
             left = None if position is None else position.remaining
+            self.micro, self._total = 0, 0.0
             self.window = self.steps if left is None else max(1, min(self.steps, left))
+            self._planned = self.window * mean
+            self.windows += 1
+        self.inside = True
+        self.batches += 1
         self.micro += 1
-        factor = 1.0
+        self._total += mean
         if position is not None and position.last and self.micro < self.window:
-            factor = self.window / self.micro
             self.window = self.micro
         self.sync = self.micro >= self.window
-        self.divisor = self.window
-        return factor
+        whole = self._total if self.sync else self._planned
+        self.divisor = whole / rows if rows else float("inf")
+        return self._planned / whole
 
     def leave(self) -> None:
         """Ends the micro-step: outside of `accumulate` a loss is divided by the number of steps that was asked for."""
+        self.inside = False
         self.divisor = self.steps

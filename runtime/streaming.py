@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from itertools import chain, cycle, islice
 from typing import Any, NamedTuple
 
+import torch
 from torch.utils.data import IterableDataset
 
 from .collectives import Collectives
+from .dealing import Share
+from .world import World
 
 
 class Fill(NamedTuple):
@@ -86,14 +89,13 @@ class DealtStream(IterableDataset[Any]):
 
 
 def in_step(
-    batches: Iterator[Counted], collectives: Collectives, *, until_first_ends: bool
-) -> Iterator[tuple[Counted, bool]]:
-    """The batches of this process, each with whether it is the last, for as many steps as all processes take together.
+    batches: Iterator[Counted], collectives: Collectives, world: World, *, until_first_ends: bool
+) -> Iterator[tuple[Counted, Share]]:
+    """The batches of this process, each with its share, for as many steps as all processes take together.
 
     Streams may end at different steps. Processes stop together with the first that ends, or else with the last: then
     one that runs out repeats its first batch as fill, and one that never had a batch gets that of another process.
     """
-    decide = collectives.all if until_first_ends else collectives.any
     current = next(batches, None)
     have = collectives.objects(current is not None)
     if not (all(have) if until_first_ends else any(have)):
@@ -102,10 +104,13 @@ def in_step(
     more = True
     while more:
         here = current if current is not None else _as_fill(first)
+        rows = 0 if current is None else 1 if here.size is None else here.size
         following = next(batches, None) if current is not None else None
         # A batch has to be known as the last one while it is in hand, so the processes agree one step ahead.
-        more = decide(following is not None)
-        yield here, not more
+        numbers = torch.tensor([following is not None, rows], dtype=torch.int64, device=world.small_talk)
+        going_on, all_rows = collectives.reduce(numbers).tolist()
+        more = going_on == world.size if until_first_ends else going_on > 0
+        yield here, Share(here.size, here.real, not more, rows, all_rows / world.size)
         current = following
 
 

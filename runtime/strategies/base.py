@@ -43,8 +43,8 @@ class Strategy(Protocol):
         """Within it, forward and backward passes leave gradients in their process."""
         ...
 
-    def scale_gradients(self, model: nn.Module, factor: float) -> None:
-        """Multiplies every gradient of a model, also those that are not averaged over the processes yet."""
+    def scale_gradients(self, models: Sequence[nn.Module], factor: float) -> None:
+        """Multiplies every gradient of the models, also those that are not averaged over the processes yet."""
         ...
 
     def clip_norm(self, parameters: Iterable[Tensor], max_norm: float, norm_type: float) -> Tensor:

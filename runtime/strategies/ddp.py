@@ -45,7 +45,7 @@ class DataParallel(Single):
         return model.module if isinstance(model, DistributedDataParallel) else model
 
     def strays(self, models: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> Iterator[Finding]:
-        return strays(models, optimizers)
+        return strays(models, optimizers, {id(item) for model in models for item in model.parameters()})
 
     def no_sync(self, model: nn.Module) -> AbstractContextManager[object]:
         return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
@@ -54,7 +54,7 @@ class DataParallel(Single):
         return self.unwrap(model).state_dict()
 
     def join(self, models: Sequence[nn.Module]) -> AbstractContextManager[object]:
-        joinable = [model for model in models if isinstance(model, Joinable)]
+        joinable: list[Joinable] = [model for model in models if isinstance(model, Joinable)]
         return Join(joinable) if joinable else nullcontext()
 
 

@@ -37,7 +37,8 @@ class FullyShard(Single):
     A model is cut in place: it stays the user's own module, with the names that it had, and its parameters become
     `DTensor`s. Optimizers that were made from the former parameters are given the new ones when they are prepared.
     While an accumulation window is open gradients stay whole in their process, so that a norm asked for then is 0.
-    `replaced` has the parameters of models before and after, by the identity of the former, and keeps none alive.
+    `replaced` has the parameters of models before and after, by the identity of the former, and `cut` those that models
+    have now, by their own; while a model is at work its parameters are others, whole ones. Neither keeps any alive.
     """
 
     options: Fsdp
@@ -45,6 +46,7 @@ class FullyShard(Single):
     policy: MixedPrecisionPolicy
     is_main: bool
     replaced: dict[int, tuple[ref[nn.Parameter], ref[nn.Parameter]]] = field(default_factory=dict, repr=False)
+    cut: dict[int, ref[nn.Parameter]] = field(default_factory=dict, repr=False)
 
     def place(self, model: nn.Module) -> nn.Module:
         return model  # each piece goes to the device as it is cut
@@ -58,6 +60,7 @@ class FullyShard(Single):
             reshard = self.options.reshard_after_forward
             fully_shard(module, mesh=self.mesh, reshard_after_forward=reshard, mp_policy=self.policy)
         self._note_replaced(before, dict(model.named_parameters(remove_duplicate=False)))
+        model.register_load_state_dict_pre_hook(_put_back)
         for module in model.modules():
             if any(isinstance(parameter, DTensor) for parameter in module.parameters(recurse=False)):
                 module.register_load_state_dict_pre_hook(_cut)
@@ -71,7 +74,7 @@ class FullyShard(Single):
             optimizer.state[now] = {name: _alike(value, now) for name, value in optimizer.state.pop(former).items()}
 
     def strays(self, models: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> Iterator[Finding]:
-        yield from strays(models, optimizers)
+        yield from strays(models, optimizers, {key for key, item in self.cut.items() if item() is not None})
         former = {key for key, (before, _) in self.replaced.items() if before() is not None}
         for item in gc.get_objects() if former else ():
             if issubclass(type(item), Optimizer) and not any(item is known for known in optimizers):
@@ -82,10 +85,11 @@ class FullyShard(Single):
     def no_sync(self, model: nn.Module) -> AbstractContextManager[object]:
         return _local(model) if isinstance(model, FSDPModule) else nullcontext()
 
-    def scale_gradients(self, model: nn.Module, factor: float) -> None:
-        super().scale_gradients(model, factor)
-        for gradient in self._waiting(model):
-            gradient.mul_(factor)
+    def scale_gradients(self, models: Sequence[nn.Module], factor: float) -> None:
+        reduced = [parameter.grad for parameter in (item() for item in self.cut.values()) if parameter is not None]
+        for gradient in chain(reduced, *(self._waiting(model) for model in models)):
+            if gradient is not None:
+                gradient.mul_(factor)
 
     def clip_norm(self, parameters: Iterable[Tensor], max_norm: float, norm_type: float) -> Tensor:
         chosen = list(parameters)
@@ -140,6 +144,7 @@ class FullyShard(Single):
             known = self.replaced.get(id(former))
             if known is not None and known[1]() is not after[name]:
                 raise FindingsError((_torn(name),))
+            self.cut[id(after[name])] = ref(after[name])
             if after[name] is not former:
                 self.replaced[id(former)] = (ref(former), ref(after[name]))
 
@@ -189,6 +194,13 @@ def _local(model: Any) -> Iterator[None]:
         model.set_requires_gradient_sync(True)
 
 
+def _put_back(model: nn.Module, *_: Any) -> None:
+    """Gives a model its own parameters back, which it may not have after a forward pass."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def _cut(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Cuts the whole tensors of a state that is being loaded as the module's own are; every process has all of them."""
     for name, parameter in module.named_parameters(recurse=False):
@@ -199,7 +211,8 @@ def _cut(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None
 
 def _alike(value: Any, parameter: Any) -> Any:
     """A tensor of the parameter's shape cut as the parameter is; anything else as it is."""
-    if not isinstance(value, Tensor) or isinstance(value, DTensor) or value.shape != parameter.shape:
+    cut = isinstance(parameter, DTensor) and isinstance(value, Tensor) and not isinstance(value, DTensor)
+    if not cut or value.shape != parameter.shape:
         return value
     value = value.detach().to(parameter.device)
     return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)

@@ -50,8 +50,8 @@ class Single:
     def no_sync(self, model: nn.Module) -> AbstractContextManager[object]:  # noqa: ARG002 - the protocol's
         return _NOTHING
 
-    def scale_gradients(self, model: nn.Module, factor: float) -> None:
-        for parameter in model.parameters():
+    def scale_gradients(self, models: Sequence[nn.Module], factor: float) -> None:
+        for parameter in {parameter for model in models for parameter in model.parameters()}:
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
 

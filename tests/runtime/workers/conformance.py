@@ -1,0 +1,459 @@
+"""Checks that hold for every strategy in a world of any size; each is made with all of them."""
+
+import contextlib
+import copy
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from common import Accelerator, Stream, data, job, refuses, same
+from safetensors import safe_open
+from safetensors.torch import load_model
+from torch import nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.functional import mse_loss
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+SIZE = int(os.environ.get("WORLD_SIZE", "1"))
+RANK = int(os.environ.get("RANK", "0"))
+WHOLE = {"kind": "fsdp", "wrap": "none", "reshard_after_forward": False}
+STRATEGIES = [{"kind": "ddp"}, {"kind": "fsdp"}, {"kind": "fsdp", "wrap": ["Block", "Linear"]}, WHOLE]
+CUT = [paradigm for paradigm in STRATEGIES if paradigm["kind"] == "fsdp"]
+
+
+class Block(nn.Module):
+    """Two layers around which a value is carried."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Linear(8, 8)
+        self.down = nn.Linear(8, 8)
+
+    def forward(self, inputs):
+        return inputs + self.down(torch.tanh(self.up(inputs)))
+
+
+def net(seed=1):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 8), nn.Sequential(Block(), Block(), Block()), nn.Linear(8, 1))
+
+
+def accelerator_of(paradigm, explicit=(), precision="no", training=None, **keywords):
+    hardware = {"kind": "cpu", "per_node": SIZE}
+    blocks = {"paradigm": paradigm, "precision": {"kind": precision}, "training": training or {}}
+    with job(explicit, hardware=hardware, **blocks):
+        return Accelerator(**keywords)
+
+
+def state_of(accelerator, model):
+    """The whole state in every process."""
+    state = accelerator._strategy.whole_state(model)
+    return accelerator._collectives.broadcast({name: value.detach().clone() for name, value in state.items()})
+
+
+def equal(state, model, tolerance=0.0):
+    expected = model.state_dict()
+    assert list(state) == list(expected)
+    return same(state.values(), expected.values(), tolerance)
+
+
+def train(paradigm, batch_size, steps=1, count=32, max_norm=None, **options):
+    """The whole state after two epochs, and the norms before clipping."""
+    accelerator = accelerator_of(paradigm, gradient_accumulation_steps=steps, **options)
+    plain = net()
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9)
+    loader = DataLoader(data(count), batch_size=batch_size)
+    ready, optimizer, loader = accelerator.prepare(plain, optimizer, loader)
+    norms = []
+    for _ in range(2):
+        for inputs, targets in loader:
+            with accelerator.accumulate(ready):
+                accelerator.backward(mse_loss(ready(inputs), targets))
+                if max_norm is not None and accelerator.sync_gradients:
+                    norms.append(accelerator.clip_grad_norm_(ready.parameters(), max_norm).item())
+                optimizer.step()
+                optimizer.zero_grad()
+    assert accelerator.unwrap_model(ready) is plain
+    return state_of(accelerator, ready), norms
+
+
+def train_plainly(count=32, size=16, max_norm=None):
+    """The same model trained in one process on steps of so many samples, and the norms."""
+    inputs, targets = data(count).tensors
+    plain = net()
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9)
+    norms = []
+    for _ in range(2):
+        for start in range(0, count, size):
+            optimizer.zero_grad()
+            mse_loss(plain(inputs[start : start + size]), targets[start : start + size]).backward()
+            if max_norm is not None:
+                norms.append(nn.utils.clip_grad_norm_(plain.parameters(), max_norm).item())
+            optimizer.step()
+    return plain, norms
+
+
+def check_every_split_equals_one_process_with_the_same_global_batch():
+    expected, _ = train_plainly()
+    for paradigm in STRATEGIES:
+        for steps in (1, 2, 4):
+            state, _ = train(paradigm, 16 // SIZE // steps, steps)
+            assert equal(state, expected, 1e-6), (paradigm, steps)
+        state, _ = train(paradigm, 8, 2, split_batches=True)
+        assert equal(state, expected, 1e-6), paradigm
+
+
+def check_the_last_partial_window_equals_one_smaller_step():
+    expected, _ = train_plainly(count=40)
+    for paradigm in STRATEGIES:
+        state, _ = train(paradigm, 8 // SIZE, 2, count=40)
+        assert equal(state, expected, 1e-6), paradigm
+
+
+def check_clipping_is_by_the_norm_of_the_whole_model():
+    expected, its_norms = train_plainly(max_norm=0.1)
+    for paradigm in STRATEGIES:
+        state, norms = train(paradigm, 8 // SIZE, 2, max_norm=0.1)
+        assert max(abs(one - other) for one, other in zip(norms, its_norms, strict=True)) < 1e-5, paradigm
+        assert equal(state, expected, 1e-6), paradigm
+
+
+def check_values_are_clipped_everywhere():
+    for paradigm in STRATEGIES:
+        accelerator = accelerator_of(paradigm)
+        ready = accelerator.prepare(net())
+        accelerator.backward(ready(torch.ones(2, 4)).sum() * 100)
+        accelerator.clip_grad_value_(ready.parameters(), 0.25)
+        largest = [local(parameter.grad).abs().max() for parameter in ready.parameters() if local(parameter).numel()]
+        assert max(largest).item() == 0.25
+
+
+def local(tensor):
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def plain_ddp():
+    model = DistributedDataParallel(net())
+    return model, model, model.no_sync
+
+
+def plain_fsdp():
+    model = net()
+    for block in model[1]:
+        fully_shard(block)
+    fully_shard(model)
+
+    @contextlib.contextmanager
+    def quiet():
+        model.set_requires_gradient_sync(False)
+        yield
+        model.set_requires_gradient_sync(True)
+
+    return model, model, quiet
+
+
+def check_training_is_bitwise_that_of_plain_torch():
+    if SIZE == 1:
+        return
+    inputs, targets = data(32).tensors
+    each = 8 // SIZE
+    for paradigm, plainly in (({"kind": "ddp"}, plain_ddp), ({"kind": "fsdp"}, plain_fsdp)):
+        state, _ = train(paradigm, each, 2)
+        model, plain, quiet = plainly()
+        optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9)
+        for _ in range(2):
+            for number, start in enumerate(range(each * RANK, 32, 8)):
+                with quiet() if number % 2 == 0 else contextlib.nullcontext():
+                    piece = slice(start, start + each)
+                    (mse_loss(model(inputs[piece]), targets[piece]) / 2).backward()
+                if number % 2 == 1:
+                    optimizer.step()
+                    optimizer.zero_grad()
+        values = [value.full_tensor() if isinstance(value, DTensor) else value for value in plain.parameters()]
+        assert same(state.values(), values), paradigm
+
+
+def check_an_overflow_in_one_process_skips_the_step_in_all():
+    for paradigm in STRATEGIES:
+        accelerator = accelerator_of(paradigm, precision="fp16")
+        plain = net()
+        optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
+        scheduler = LambdaLR(optimizer, lambda step: 0.5**step)
+        ready, optimizer, scheduler = accelerator.prepare(plain, optimizer, scheduler)
+        before = state_of(accelerator, ready)
+        for overflow in (True, False):
+            output = ready(torch.ones(2, 4))
+            assert output.dtype == torch.float32
+            accelerator.backward(output.mean() * (float("inf") if overflow and RANK == SIZE - 1 else 1.0))
+            norm = accelerator.clip_grad_norm_(ready.parameters(), 0.5)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            assert accelerator.optimizer_step_was_skipped is overflow, paradigm
+            assert torch.isfinite(norm).item() is not overflow
+            assert same(before.values(), state_of(accelerator, ready).values()) is overflow, paradigm
+            assert scheduler.get_last_lr() == [0.1 if overflow else 0.1 * 0.5**SIZE]
+
+
+def check_half_precision_trains_parameters_in_single():
+    for paradigm in STRATEGIES:
+        accelerator = accelerator_of(paradigm, precision="bf16")
+        plain = net()
+        seen = []
+        plain[1][0].up.register_forward_hook(lambda _module, _inputs, output, seen=seen: seen.append(output.dtype))
+        ready = accelerator.prepare(plain)
+        output = ready(torch.ones(2, 4))
+        accelerator.backward(output.sum())
+        assert (output.dtype, seen) == (torch.float32, [torch.bfloat16])
+        assert {parameter.dtype for parameter in ready.parameters()} == {torch.float32}
+        assert {parameter.grad.dtype for parameter in ready.parameters()} == {torch.float32}
+
+
+class Tied(nn.Module):
+    """Two names for one tensor, and a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(6, 4)
+        self.blocks = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+        self.head = nn.Linear(4, 6, bias=False)
+        self.head.weight = self.table.weight
+        self.register_buffer("seen", torch.tensor([RANK, 1.0]))
+
+    def forward(self, tokens):
+        hidden = self.table(tokens)
+        for block in self.blocks:
+            hidden = block(hidden)
+        return self.head(hidden)
+
+
+def check_a_saved_model_is_whole_and_plain():
+    for paradigm in ({"kind": "ddp"}, {"kind": "fsdp"}, WHOLE):
+        accelerator = accelerator_of(paradigm)
+        path = tempfile.mkdtemp() if accelerator.is_main_process else None
+        folder = Path(accelerator._collectives.broadcast(path))
+        torch.manual_seed(RANK)  # all processes have what the first one had
+        ready = accelerator.prepare(Tied())
+        accelerator.save_model(ready, folder)
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            assert len(file.keys()) == 6
+        loaded = Tied()
+        load_model(loaded, folder / "model.safetensors")
+        assert loaded.head.weight is loaded.table.weight
+        assert loaded.seen.tolist() == [0.0, 1.0]
+        tokens = torch.tensor([1, 5])
+        assert torch.allclose(loaded(tokens), ready(tokens), atol=1e-6)
+        torch.manual_seed(77)
+        other = Tied()
+        other.seen.zero_()
+        accelerator.unwrap_model(ready).load_state_dict(other.state_dict())
+        assert torch.allclose(other(tokens), ready(tokens), atol=1e-6)
+        assert equal(state_of(accelerator, ready), other)
+
+
+def check_optimizers_follow_the_parameters_in_any_order():
+    expected, _ = train_plainly(size=8)
+    for paradigm in CUT:
+        for order in range(4):
+            accelerator = accelerator_of(paradigm)
+            plain = net()
+            optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9)
+            if order == 0:
+                optimizer, ready = accelerator.prepare(optimizer, plain)
+            elif order == 1:
+                ready = accelerator.prepare(plain)
+                optimizer = accelerator.prepare(optimizer)
+            elif order == 2:
+                optimizer = accelerator.prepare(optimizer)
+                ready = accelerator.prepare(plain)
+            else:
+                ready = accelerator.prepare(plain)
+                optimizer = accelerator.prepare(torch.optim.SGD(ready.parameters(), lr=0.05, momentum=0.9))
+            for inputs, targets in accelerator.prepare(DataLoader(data(32), batch_size=8 // SIZE)):
+                accelerator.backward(mse_loss(ready(inputs), targets))
+                optimizer.step()
+                optimizer.zero_grad()
+            once = state_of(accelerator, ready)
+            for inputs, targets in accelerator.prepare(DataLoader(data(32), batch_size=8 // SIZE)):
+                accelerator.backward(mse_loss(ready(inputs), targets))
+                optimizer.step()
+                optimizer.zero_grad()
+            assert not equal(once, expected, 1e-6)
+            assert equal(state_of(accelerator, ready), expected, 1e-6), (paradigm, order)
+
+
+def check_an_optimizers_state_is_cut_with_its_parameters():
+    inputs, targets = data(8).tensors
+    plain = net()
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=0.05)
+    for number in range(3):
+        if number == 1:
+            accelerator = accelerator_of({"kind": "fsdp"})
+            cut = net()
+            cut.load_state_dict(plain.state_dict())
+            other = torch.optim.AdamW(cut.parameters(), lr=0.05)
+            other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            cut, other = accelerator.prepare(cut, other)
+        mse_loss(plain(inputs), targets).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if number > 0:
+            accelerator.backward(mse_loss(cut(inputs), targets))
+            other.step()
+            other.zero_grad()
+    assert equal(state_of(accelerator, cut), plain, 1e-6)
+
+
+def check_what_does_not_train_together_is_refused():
+    for paradigm in STRATEGIES if SIZE > 1 else ():
+        loose = nn.Linear(4, 1)
+        accelerator = accelerator_of(paradigm)
+        with refuses("J509", "no model was prepared"):
+            accelerator.backward(loose(torch.ones(1, 4)).sum())
+        accelerator = accelerator_of(paradigm)
+        ready, _ = accelerator.prepare(net(), torch.optim.SGD(loose.parameters(), lr=0.1))
+        with refuses("J509", "2 of its 2 parameters apart"):
+            accelerator.backward(ready(torch.ones(1, 4)).sum())
+    for paradigm in CUT if SIZE > 1 else ():
+        accelerator = accelerator_of(paradigm)
+        plain = net()
+        optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
+        ready = accelerator.prepare(plain)
+        with refuses("J509", "a SGD holds parameters that the model had before"):
+            accelerator.backward(ready(torch.ones(1, 4)).sum())
+        del optimizer
+        accelerator.backward(ready(torch.ones(1, 4)).sum())
+
+
+def check_classes_to_wrap_are_checked_against_the_model():
+    if SIZE == 1:
+        return
+    accelerator = accelerator_of({"kind": "fsdp", "wrap": ["Blok"]})
+    with refuses("J508", "`Blok`", "did you mean `Block`?", "Sequential, Linear, Block"):
+        accelerator.prepare(net())
+    accelerator = accelerator_of({"kind": "fsdp", "wrap": ["Embedding"]})
+    with refuses("J508", "`head.weight` shares its tensor"):
+        accelerator.prepare(Tied())
+    wrapped = accelerator_of({"kind": "fsdp"}).prepare(net())
+    assert [type(module).__name__ for module in wrapped.modules() if type(module).__name__.startswith("FSDP")] == [
+        "FSDPSequential",
+        "FSDPBlock",
+        "FSDPBlock",
+        "FSDPBlock",
+    ]
+
+
+def check_streams_of_any_length_end_together():
+    for paradigm in STRATEGIES:
+        for count in (1, 3, 8):
+            accelerator = accelerator_of(paradigm)
+            ready, loader = accelerator.prepare(net(), DataLoader(Stream(count), batch_size=2))
+            steps = 0
+            for batch in loader:
+                accelerator.backward(ready(batch.expand(-1, 4)).sum())
+                steps += 1
+            assert steps == -(-count // (2 * SIZE))
+
+
+def check_a_model_without_gradients_can_be_evaluated():
+    for paradigm in STRATEGIES:
+        frozen = net().requires_grad_(requires_grad=False)
+        expected = net()(torch.ones(1, 4))
+        assert torch.allclose(accelerator_of(paradigm).prepare(frozen)(torch.ones(1, 4)), expected, atol=1e-6)
+
+
+def ragged(count, sizes):
+    """Batches of these sizes in turn."""
+    batches, start = [], 0
+    for number in range(count):
+        size = sizes[number % len(sizes)]
+        batches.append(list(range(start, start + size)))
+        start += size
+    return batches
+
+
+def check_batches_of_any_size_weigh_what_they_hold():
+    # 8 batches of 1, 2, 3, 2, ... samples are the same steps as all samples of each window at once.
+    batches = ragged(8 * SIZE, [1, 2, 3, 2])
+    inputs, targets = data(16 * SIZE).tensors
+    for steps in (1, 2, 3):
+        plain = net()
+        optimizer = torch.optim.SGD(plain.parameters(), lr=0.05)
+        for start in range(0, len(batches), steps * SIZE):
+            window = [index for batch in batches[start : start + steps * SIZE] for index in batch]
+            mse_loss(plain(inputs[window]), targets[window]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        for paradigm in STRATEGIES:
+            accelerator = accelerator_of(paradigm, gradient_accumulation_steps=steps)
+            own = net()
+            ready, optimizer, loader = accelerator.prepare(
+                own,
+                torch.optim.SGD(own.parameters(), lr=0.05),
+                DataLoader(data(16 * SIZE), batch_sampler=batches),
+            )
+            for some, wanted in loader:
+                with accelerator.accumulate(ready):
+                    accelerator.backward(mse_loss(ready(some), wanted))
+                    optimizer.step()
+                    optimizer.zero_grad()
+            assert equal(state_of(accelerator, ready), plain, 1e-6), (paradigm, steps)
+
+
+def check_tokens_weigh_the_same_in_every_split():
+    # Sample number i has i % 5 real tokens of 4: a loss is the mean over those of its batch.
+    inputs, targets = data(40).tensors
+    real = (torch.arange(40)[:, None] % 5 > torch.arange(4)).float()
+
+    def loss_of(model, piece):
+        errors = (model(inputs[piece]) - targets[piece]) ** 2 * real[piece]
+        return errors.sum() / real[piece].sum().clamp(min=1), int(real[piece].sum())
+
+    def trained(paradigm, each, steps):
+        accelerator = accelerator_of(paradigm, gradient_accumulation_steps=steps)
+        own = net()
+        ready, optimizer, loader = accelerator.prepare(
+            own, torch.optim.SGD(own.parameters(), lr=0.05), DataLoader(range(40), batch_size=each)
+        )
+        for piece in loader:
+            with accelerator.accumulate(ready):
+                loss, tokens = loss_of(ready, piece)
+                accelerator.backward(loss, tokens=tokens)
+                optimizer.step()
+                optimizer.zero_grad()
+        return state_of(accelerator, ready)
+
+    plain = net()
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.05)
+    for start in range(0, 40, 16):
+        loss_of(plain, slice(start, start + 16))[0].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for paradigm in STRATEGIES:
+        for each, steps in ((8 // SIZE, 2), (4 // SIZE, 4)):
+            assert equal(trained(paradigm, each, steps), plain, 1e-6), (paradigm, steps)
+
+
+def check_tokens_are_counted_for_every_loss_or_for_none():
+    def line_of(**options):
+        accelerator = accelerator_of({"kind": "ddp"}, **options)
+        line = accelerator.prepare(nn.Linear(1, 1))
+        return accelerator, lambda: line(torch.ones(1, 1)).sum()
+
+    accelerator, loss = line_of(training={"loss": "mean_batch"}, explicit=["training.loss"])
+    with refuses("J503", "`training.loss: mean_batch`"):
+        accelerator.backward(loss(), tokens=3)
+    accelerator, loss = line_of(training={"loss": "mean_token"}, explicit=["training.loss"])
+    with refuses("J507", "add `tokens=`"):
+        accelerator.backward(loss())
+    accelerator, loss = line_of(gradient_accumulation_steps=2)
+    with refuses("J507", "within `accumulate`"):
+        accelerator.backward(loss(), tokens=3)
+    with accelerator.accumulate():
+        accelerator.backward(loss(), tokens=3)
+        with refuses("J507", "4 after 3"):
+            accelerator.backward(loss(), tokens=4)
