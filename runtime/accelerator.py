@@ -267,14 +267,14 @@ class Accelerator(WorldView):
         """Computes gradients of a loss (0-d). `options` go to `Tensor.backward`, but for `tokens`.
 
         Within `accumulate` losses are divided so that a window's gradient is the mean over its samples in all processes
-        (`training.loss: mean_sample`), also where the last window or batch of the data is shorter: each loss is taken to
-        be the mean over its batch. With `tokens=n` it is taken to be the mean over n tokens (an int or a 0-d tensor),
+        (`training.loss: mean_sample`), also where the last window or batch of the data is shorter; each loss is taken
+        to be the mean over its batch. With `tokens=n` it is taken to be the mean over n tokens (an int or 0-d tensor),
         and the window's gradient is the mean over the tokens of all its batches everywhere. Outside of `accumulate` a
         loss is divided by `gradient_accumulation_steps`, for code that counts batches itself.
 
         Raises:
-            FindingsError: J503 `tokens` contradict the job, J507 they cannot be counted, J509 models and optimizers that
-                were prepared do not belong together.
+            FindingsError: J503 `tokens` contradict the job, J507 they cannot be counted, J509 what was prepared does
+                not train together.
         """
         self._gradients.backward(loss, **options)
 
