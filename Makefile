@@ -55,9 +55,10 @@ generate: $(VENV)/.dev $(VENV)/.checkout  ## write the generated files anew
 	$(VENV)/bin/python -m jobc.cli.reference docs/reference
 
 bench: $(VENV)/.demo $(VENV)/.checkout  ## measure against accelerate, torchrun and python
-	$(PIP) accelerate==1.15.0
+	$(PIP) accelerate==1.15.0 lightning-fabric
 	$(VENV)/bin/python benchmarks/cli.py
 	$(VENV)/bin/python benchmarks/launch.py
+	$(VENV)/bin/python benchmarks/runtime.py
 
 constraints: $(VENV)/.demo $(VENV)/.dev  ## record the installed versions
 	(sed -n '1p' constraints.txt; $(VENV)/bin/python -m pip freeze --exclude jobc | sed 's/+cpu$$//') > constraints.new

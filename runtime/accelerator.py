@@ -16,6 +16,7 @@ from . import arguments, operations, saving, strategies, world
 from .communication import sender
 from .data import LoaderParts, PreparedLoader
 from .gradients import Gradients
+from .joining import uneven
 from .kinds import DistributedType, kind_of_job
 from .live import LiveBatches
 from .optimizer import PreparedOptimizer
@@ -290,6 +291,20 @@ class Accelerator(WorldView):
     def no_sync(self, model: nn.Module) -> AbstractContextManager[object]:
         """Within it, gradients of a prepared model stay in their process."""
         return self._strategy.no_sync(model)
+
+    def join_uneven_inputs(
+        self,
+        joinables: Sequence[nn.Module],
+        even_batches: bool | None = None,  # noqa: FBT001 - the signature that scripts have
+    ) -> AbstractContextManager[None]:
+        """Within it a process whose data has ended takes part in what the others still do together with the models.
+
+        `even_batches=False` makes prepared loaders leave the last batches as they are meanwhile. Works on every device.
+
+        Raises:
+            FindingsError: J510, the paradigm cannot do that.
+        """
+        return uneven(self._strategy, self._prepared, joinables, even=even_batches)
 
     def autocast(self, autocast_handler: AutocastKwargs | None = None) -> AbstractContextManager[object]:
         """The context in which operations outside of a prepared model run in the job's precision."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -56,6 +57,10 @@ class PreparedLoader(DataLoader[Any]):
     def __len__(self) -> int:
         return len(self._source)
 
+    def dealt(self, *, even: bool) -> AbstractContextManager[object]:
+        """Within it new iterations fill the last batches, or do not; a stream ends everywhere together anyway."""
+        return self._source.dealt(even=even)
+
     def set_epoch(self, epoch: int) -> None:
         """Makes the next iteration that of an epoch, counted from 0."""
         self.epoch = epoch
@@ -106,6 +111,15 @@ class MapSource:
         options = {"batch_sampler": self._batches} if batched else {"batch_size": None, "sampler": self._batches}
         self.reader = _rebuilt(loader, loader.dataset, loader.collate_fn, **options)
 
+    @contextmanager
+    def dealt(self, *, even: bool) -> Iterator[None]:
+        deal, uniform = self._batches.deal, self._uniform
+        self._batches.deal, self._uniform = replace(deal, even=even), uniform and even
+        try:
+            yield
+        finally:
+            self._batches.deal, self._uniform = deal, uniform
+
     def begin(self, first: int = 0) -> tuple[Iterator[tuple[Any, Share]], Position]:
         self._batches.first = first
         batches = iter(self.reader)
@@ -145,6 +159,9 @@ class StreamSource:
         options = {"batch_size": size, "drop_last": self._drop_last} if batched else {"batch_size": None}
         self.reader = _rebuilt(loader, DealtStream(loader.dataset, deal), collate, **options)
         self._split = settings.split_batches
+
+    def dealt(self, *, even: bool) -> AbstractContextManager[object]:  # noqa: ARG002 - all processes stop together
+        return nullcontext()
 
     def begin(self, first: int = 0) -> tuple[Iterator[tuple[Any, Share]], Position]:
         batches: Iterator[Counted] = iter(self.reader)

@@ -59,7 +59,7 @@ class DealtBatches:
 
     def __init__(self, batches: Iterable[Any], deal: Deal) -> None:
         self._batches = batches
-        self._deal = deal
+        self.deal = deal
         self.ledger: deque[Share] = deque()
         # The number of batches that the next iteration leaves out at its start.
         self.first = 0
@@ -71,10 +71,10 @@ class DealtBatches:
     def __len__(self) -> int:
         if not isinstance(self._batches, Sized):
             raise TypeError(f"{type(self._batches).__name__} has no length")
-        return self._deal.count(len(self._batches))
+        return self.deal.count(len(self._batches))
 
     def _hand_out(self, ledger: deque[Share], first: int) -> Iterator[Any]:
-        deal = self._deal
+        deal = self.deal
         shares = _split(self._batches, deal) if deal.split and deal.size > 1 else _turns(self._batches, deal)
         shares = islice(shares, first, None)
         # One look ahead, at indices only, tells the last batch from the others.

@@ -253,3 +253,25 @@ def check_a_batch_size_is_found_together():
 
     assert (train(), tried) == (4, [16, 8, 4])
     assert accelerator.gather([accelerator.process_index]) == [0, 1]
+
+
+def check_uneven_data_is_joined():
+    accelerator = Accelerator()
+    plain = model()
+    ready, optimizer, ready_loader = accelerator.prepare(
+        plain, torch.optim.SGD(plain.parameters(), lr=0.1), DataLoader(data(10), batch_size=2)
+    )
+    for even, expected in ((None, [3, 3]), (False, [3, 2]), (None, [3, 3])):
+        steps = 0
+        with accelerator.join_uneven_inputs([ready], even_batches=even):
+            for inputs, targets in ready_loader:
+                accelerator.backward(nn.functional.mse_loss(ready(inputs), targets))
+                optimizer.step()
+                optimizer.zero_grad()
+                steps += 1
+        assert accelerator.gather([steps]) == expected
+    values = accelerator.gather(plain[0].weight.detach()[None])
+    assert torch.equal(values[0], values[1])
+    sharded = Accelerator(fsdp_plugin=FullyShardedDataParallelPlugin())
+    with refuses("J510", "fsdp"), sharded.join_uneven_inputs([]):
+        pass
