@@ -86,6 +86,14 @@ def _training(spec: ResolvedSpec) -> Iterator[Finding]:
             place=spec.place(even),
             next_step="leave it away, or train with `paradigm=ddp`",
         )
+    if isinstance(job.paradigm, Fsdp) and job.processes > 1 and chosen.fullgraph:
+        path = "training.compile.fullgraph"
+        yield finding(
+            "J311",
+            f"`{path}` refuses every break in the graph, and `paradigm: fsdp` has one around each part it gathers",
+            place=spec.place(path),
+            next_step="leave it away, or train with `paradigm=ddp`",
+        )
     for field in ("mode", "fullgraph", "dynamic", "regional"):
         path, value = f"training.compile.{field}", getattr(chosen, field)
         if value == getattr(_NOT_COMPILED, field):

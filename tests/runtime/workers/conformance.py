@@ -4,6 +4,7 @@ import contextlib
 import copy
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import torch
@@ -457,3 +458,27 @@ def check_tokens_are_counted_for_every_loss_or_for_none():
         accelerator.backward(loss(), tokens=3)
         with refuses("J507", "4 after 3"):
             accelerator.backward(loss(), tokens=4)
+
+
+def check_models_are_compiled_in_place():
+    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor")  # torch's compiler looks at whole parameters
+    inputs = data(8).tensors[0]
+    expected = net()(inputs)
+    for paradigm in STRATEGIES:
+        whole = {"fullgraph": paradigm["kind"] == "ddp"}  # fully_shard's own hooks are outside of every graph
+        for options in ({"regional": True, **whole}, {"dynamic": False}):
+            compiled = {"backend": "aot_eager", **options}
+            accelerator = accelerator_of(paradigm, training={"compile": compiled}, precision="no")
+            plain = net()
+            names = list(plain.state_dict())
+            ready, optimizer = accelerator.prepare(plain, torch.optim.SGD(plain.parameters(), lr=0.05))
+            assert torch.allclose(ready(inputs), expected, atol=1e-6), (paradigm, options)
+            accelerator.backward(ready(inputs).sum())
+            optimizer.step()
+            assert list(state_of(accelerator, ready)) == names
+            assert accelerator.unwrap_model(ready) is plain
+            module = plain[1][0] if "regional" in options else plain
+            assert module._compiled_call_impl is not None
+    accelerator = accelerator_of({"kind": "ddp"}, training={"compile": {"backend": "eager", "regional": True}})
+    with refuses("J511", "the Linear has none"):
+        accelerator.prepare(nn.Linear(1, 1))

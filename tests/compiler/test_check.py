@@ -1,0 +1,36 @@
+"""Settings that would have no effect beside the others of a job."""
+
+from pathlib import Path
+
+import pytest
+from jobc.compiler.compile import compile_plan
+from jobc.spec import FindingsError
+from jobc.spec.resolve import resolve
+
+TWO = "script: train.py\nhardware: {kind: cpu, per_node: 2}\nparadigm: fsdp\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (TWO + "training: {dataloader: {even_batches: false}}\n", "even_batches: false` lets processes end"),
+        (TWO + "training: {compile: {backend: inductor, fullgraph: true}}\n", "refuses every break in the graph"),
+        ("script: train.py\ntraining: {compile: {mode: max-autotune}}\n", "nothing is compiled"),
+        ("script: train.py\ntraining: {compile: {backend: eager, mode: max-autotune}}\n", "`eager` has no modes"),
+    ],
+)
+def test_setting_without_effect_is_refused(folder, text, words):
+    """The finding is J311 and says why the setting could do nothing."""
+    (folder / "job.yaml").write_text(text)
+    spec = resolve(Path("job.yaml"), (), env={}, cwd=folder, count_gpus=lambda: 0)
+    with pytest.raises(FindingsError) as raised:
+        compile_plan(spec)
+    assert [item.code for item in raised.value.findings] == ["J311"]
+    assert words in str(raised.value)
+
+
+def test_fsdp_with_one_process_is_a_hint(folder):
+    """One process has nothing to cut in pieces; it trains as with `none`, and is told so."""
+    (folder / "job.yaml").write_text("script: train.py\nparadigm: fsdp\n")
+    spec = resolve(Path("job.yaml"), (), env={}, cwd=folder, count_gpus=lambda: 0)
+    assert [item.code for item in compile_plan(spec).findings] == ["J306"]
