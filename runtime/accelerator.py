@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from . import arguments, operations, saving, strategies, world
 from .communication import sender
+from .configured import ConfiguredView
 from .data import LoaderParts, PreparedLoader
 from .gradients import Gradients
 from .joining import uneven
@@ -37,10 +38,9 @@ from .seed import set_seed
 from .settings import kind_of, settle
 from .skipping import skip_first_batches
 from .state import AcceleratorState
-from .view import WorldView
 
 
-class Accelerator(WorldView):
+class Accelerator(ConfiguredView):
     """Makes a plain PyTorch training loop run as the job says: on its devices, in its precision, over its processes.
 
     The job's settings come from the document that `jobc run` gives to the process. Started in another way (`python`,
@@ -134,8 +134,7 @@ class Accelerator(WorldView):
         settings = settle(spec, said.keywords)
         found, self._group = world.join(environment, settings.hardware, spec, said.group)
         super().__init__(found)
-        self._project = said.project
-        self._settings = settings = arguments.amend(settings, said, spec, found.size)
+        settings = self._configure(arguments.amend(settings, said, spec, found.size), said.project)
         if settings.seed is not None:
             set_seed(settings.seed)
         self._precision = Precision(settings.precision, found.device, said.autocast)
@@ -187,26 +186,6 @@ class Accelerator(WorldView):
     def gradient_accumulation_steps(self) -> int:
         """Batches whose gradients make one optimizer step."""
         return self._progress.steps
-
-    @property
-    def split_batches(self) -> bool:
-        """Whether a loader's batch size is that of all processes together."""
-        return self._settings.split_batches
-
-    @property
-    def even_batches(self) -> bool:
-        """Whether all processes are given equally many batches."""
-        return self._settings.even_batches
-
-    @property
-    def project_dir(self) -> str | None:
-        """The folder of the project's files, if one was named."""
-        return None if self._project.project_dir is None else str(self._project.project_dir)
-
-    @property
-    def logging_dir(self) -> str | None:
-        """The folder of the project's logs, if one was named."""
-        return self.project_dir if self._project.logging_dir is None else str(self._project.logging_dir)
 
     @property
     def sync_gradients(self) -> bool:
