@@ -89,6 +89,9 @@ def read(given: Given) -> Arguments:
         refusals.refuse("kwargs_handlers", cause, "leave it to the launcher that starts them")
     loader = given.dataloader_config or DataLoaderConfiguration()
     refusals.fixed("dataloader_config", loader, _FIXED_LOADER)
+    if loader.dispatch_batches:
+        cause = "`DataLoaderConfiguration(dispatch_batches=True)` cannot be honoured"
+        refusals.refuse("dataloader_config", cause, "leave it away: each process reads its own share of the data")
     accumulation = given.gradient_accumulation_plugin or GradientAccumulationPlugin()
     found = Arguments(
         keywords=_keywords(given, loader, accumulation, refusals),

@@ -44,6 +44,7 @@ ONE = {"hardware": {"kind": "cpu"}, "paradigm": {"kind": "none"}}
         ({"kwargs_handlers": [DistributedDataParallelKwargs(dim=1)]}, "`DistributedDataParallelKwargs(dim=1)`"),
         ({"kwargs_handlers": [InitProcessGroupKwargs(init_method="tcp://a:1")]}, "leave it to the launcher"),
         ({"dataloader_config": DataLoaderConfiguration(use_stateful_dataloader=True)}, "knows its position by itself"),
+        ({"dataloader_config": DataLoaderConfiguration(dispatch_batches=True)}, "reads its own share"),
         ({"project_config": ProjectConfiguration(total_limit=3)}, "`ProjectConfiguration(total_limit=3)`"),
         ({"project_config": ProjectConfiguration("a"), "project_dir": "b"}, "say it in one place"),
         (
