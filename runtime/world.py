@@ -90,8 +90,9 @@ class Group:
             dist.destroy_process_group()
 
     def _leave(self) -> None:
-        # After an exception the peers may be gone, and taking leave of them could block; the process just ends.
-        if getattr(sys, "last_value", None) is None:
+        # gloo left open aborts some processes as the interpreter ends, and their exit code is lost; closing waits for
+        # nobody. nccl may wait for peers that an exception took away.
+        if getattr(sys, "last_value", None) is None or not torch.cuda.is_initialized():
             self.close()
 
 
