@@ -54,8 +54,8 @@ generate: $(VENV)/.dev $(VENV)/.checkout  ## write the generated files anew
 	$(VENV)/bin/python -m jobc.spec.schema schemas/job.schema.json
 	$(VENV)/bin/python -m jobc.cli.reference docs/reference
 
-bench: $(VENV)/.demo $(VENV)/.checkout  ## measure against accelerate, torchrun and python
-	$(PIP) accelerate==1.15.0 lightning-fabric
+bench: $(VENV)/.demo $(VENV)/.dev $(VENV)/.checkout  ## measure against accelerate, torchrun and python
+	@$(PIP) $$($(VENV)/bin/python tests/tools/requirements.py bench)
 	$(VENV)/bin/python benchmarks/cli.py
 	$(VENV)/bin/python benchmarks/launch.py
 	$(VENV)/bin/python benchmarks/runtime.py
