@@ -11,6 +11,7 @@ import binascii
 import os
 import socket
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from .places import origin_place
 from .plugins import InitProcessGroupKwargs
 
 _NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_LETTING_GO = 0.1  # seconds; the thread needs microseconds, and a turn on a busy machine
 _COUNTS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
 
 
@@ -90,10 +92,12 @@ class Group:
             dist.destroy_process_group()
 
     def _leave(self) -> None:
-        # gloo left open aborts some processes as the interpreter ends, and their exit code is lost; closing waits for
-        # nobody. nccl may wait for peers that an exception took away.
+        # nccl may wait for peers that an exception took away; gloo waits for nobody.
         if getattr(sys, "last_value", None) is None or not torch.cuda.is_initialized():
             self.close()
+        # A thread of gloo takes Python's lock to let go of a finished collective. If the interpreter is gone before it
+        # gets there, the thread is ended within a destructor, the process aborts, and its exit code is lost.
+        time.sleep(_LETTING_GO)
 
 
 def read_spec(env: Mapping[str, str]) -> ResolvedSpec | None:
