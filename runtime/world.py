@@ -25,11 +25,12 @@ from torch import distributed as dist
 
 from ..spec.findings import Finding, FindingsError, Place, finding
 from ..spec.model import AutoHardware, Cpu, Gpu, Hardware
-from ..spec.resolved import ResolvedSpec, decode_document
+from ..spec.resolved import ResolvedSpec, decode_document, unreadable
 from .places import origin_place
 from .plugins import InitProcessGroupKwargs
 
 _NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_UNSET = "start the job with `jobc run`, or unset JOBC_SPEC"
 _LETTING_GO = 0.1  # seconds; the thread needs microseconds, and a turn on a busy machine
 _COUNTS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
 
@@ -114,12 +115,12 @@ def read_spec(env: Mapping[str, str]) -> ResolvedSpec | None:
         try:
             raw = zlib.decompress(base64.urlsafe_b64decode(where[2:]))
         except (binascii.Error, ValueError, zlib.error) as error:
-            raise FindingsError((_unreadable(source, str(error)),)) from error
+            raise FindingsError((unreadable(source, str(error), _UNSET),)) from error
         return decode_document(raw, source)
     try:
         raw = Path(where).read_bytes()
     except OSError as error:
-        raise FindingsError((_unreadable(where, error.strerror or str(error)),)) from error
+        raise FindingsError((unreadable(where, error.strerror or str(error), _UNSET),)) from error
     return decode_document(raw, where)
 
 
@@ -332,12 +333,3 @@ def _check_size(world: World, spec: ResolvedSpec | None) -> None:
 def _bad_world(cause: str, related: tuple[tuple[str, Place], ...] = ()) -> Finding:
     hint = "start the script with `jobc run`, with torchrun, or with plain `python` and none of their variables set"
     return finding("J501", cause, related=related, next_step=hint)
-
-
-def _unreadable(source: str, why: str) -> Finding:
-    return finding(
-        "J502",
-        f"the resolved document of this run cannot be read: {why}",
-        place=Place(source=source),
-        next_step="start the job with `jobc run`, or unset JOBC_SPEC",
-    )

@@ -12,6 +12,8 @@ from .tree import DEFAULT, Origin
 
 FORMAT = 1
 
+_SAME_VERSION = "start the job with `jobc run`, with the same version of jobc here and in the process"
+
 
 class Beaten(msgspec.Struct, frozen=True):
     """A value that a later layer replaced or a choice of kind dropped."""
@@ -84,16 +86,14 @@ def decode_document(raw: bytes, source: str) -> ResolvedSpec:
     try:
         found = msgspec.json.decode(raw, type=SpecDocument)
     except msgspec.MsgspecError as error:
-        raise FindingsError((_unreadable(source, str(error)),)) from error
+        raise FindingsError((unreadable(source, str(error), _SAME_VERSION),)) from error
     if found.format != FORMAT:
-        raise FindingsError((_unreadable(source, f"format {found.format}, this jobc reads format {FORMAT}"),))
+        why = f"format {found.format}, this jobc reads format {FORMAT}"
+        raise FindingsError((unreadable(source, why, _SAME_VERSION),))
     return ResolvedSpec(job=found.job, origins=found.origins)
 
 
-def _unreadable(source: str, why: str) -> Finding:
-    return finding(
-        "J502",
-        f"the resolved document of this run cannot be read: {why}",
-        place=Place(source=source),
-        next_step="start the job with `jobc run`, with the same version of jobc here and in the process",
-    )
+def unreadable(source: str, why: str, next_step: str) -> Finding:
+    """J502: a process cannot read the document of its run."""
+    cause = f"the resolved document of this run cannot be read: {why}"
+    return finding("J502", cause, place=Place(source=source), next_step=next_step)
