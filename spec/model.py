@@ -101,8 +101,12 @@ class Fp16(Kind, frozen=True, tag="fp16"):
 
     initial_scale: Annotated[float, Meta(gt=0, description="Loss scale of the first step.")] = 65536.0
     growth_interval: Annotated[
-        int, Meta(ge=1, description="Steps without an overflow after which the loss scale doubles.")
+        int, Meta(ge=1, description="Steps without an overflow after which the loss scale grows.")
     ] = 2000
+    growth_factor: Annotated[float, Meta(gt=1, description="What the loss scale is multiplied by when it grows.")] = 2.0
+    backoff_factor: Annotated[
+        float, Meta(gt=0, lt=1, description="What the loss scale is multiplied by after an overflow.")
+    ] = 0.5
 
 
 # --- paradigm -------------------------------------------------------------------------------------------------------
@@ -127,6 +131,10 @@ class Ddp(Kind, frozen=True, tag="ddp"):
     bucket_size_mb: Annotated[
         int, Meta(ge=1, le=4096, description="Size in MiB of the buckets in which gradients are averaged.")
     ] = 25
+    broadcast_buffers: Annotated[
+        bool,
+        Meta(description="Give all processes the first one's buffers (such as running means) at each forward pass."),
+    ] = True
 
 
 ClassName = Annotated[
@@ -174,6 +182,9 @@ class Nodes(Part, frozen=True):
 
     count: Annotated[int, Meta(ge=1, le=65536, description="Number of machines.")] = 1
     rendezvous: Annotated[Rendezvous, Meta(description="How processes find each other.")] = Rendezvous()
+    max_restarts: Annotated[
+        int, Meta(ge=0, le=1000, description="How often all processes are started again after one of them failed.")
+    ] = 0
 
 
 class Local(Kind, frozen=True, tag="local"):
@@ -206,6 +217,13 @@ class Dataloader(Part, frozen=True):
         bool,
         Meta(description="Fill the last batches from the start of the data, so that all processes take as many steps."),
     ] = True
+    dispatch: Annotated[
+        bool, Meta(description="Read the data in the first process only, which sends the others their parts.")
+    ] = False
+    prefetch: Annotated[
+        int,
+        Meta(ge=0, le=64, description="Batches that are on their way to the GPU while it computes; 0 sends none ahead."),
+    ] = 1
 
 
 class Compile(Part, frozen=True):
@@ -231,6 +249,42 @@ class Compile(Part, frozen=True):
     ] = False
 
 
+class Checkpoint(Part, frozen=True):
+    """When the state of the training is saved, where, and how a run goes on from it."""
+
+    folder: Annotated[
+        str,
+        Meta(min_length=1, description="Folder of the checkpoints, relative to the job file's folder."),
+    ] = "checkpoints"
+    every_steps: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Optimizer steps from one checkpoint to the next.")
+    ] = None
+    every_minutes: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Meta(description="Minutes from one checkpoint to the next.")
+    ] = None
+    keep: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="How many checkpoints are kept, the newest ones; unset keeps all."),
+    ] = None
+    asynchronous: Annotated[bool, Meta(description="Write while the training goes on.")] = False
+    when_busy: Annotated[
+        Literal["wait", "refuse"],
+        Meta(description="What a save does while an asynchronous one is being written: wait for it, or be an error."),
+    ] = "wait"
+    on_error: Annotated[
+        Literal["stop", "continue"],
+        Meta(description="What happens when a checkpoint cannot be written: end the run, or say so and go on."),
+    ] = "stop"
+    resume: Annotated[
+        Literal["never", "auto"],
+        Meta(description="`auto` goes on from the newest complete checkpoint of the folder, where there is one."),
+    ] = "never"
+    on_preemption: Annotated[
+        Literal["ignore", "save"],
+        Meta(description="What SIGTERM does: `save` writes a checkpoint and ends the run so that it is restarted."),
+    ] = "ignore"
+
+
 class Training(Part, frozen=True):
     """Settings that the runtime applies in every process."""
 
@@ -253,6 +307,9 @@ class Training(Part, frozen=True):
     dataloader: Annotated[Dataloader, Meta(description="How prepared data loaders deal out their batches.")] = (
         Dataloader()
     )
+    checkpoint: Annotated[
+        Checkpoint, Meta(description="When the state of the training is saved, where, and how a run goes on from it.")
+    ] = Checkpoint()
 
 
 # --- the job --------------------------------------------------------------------------------------------------------
