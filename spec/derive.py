@@ -13,7 +13,7 @@ import msgspec
 from . import shape
 from .findings import Finding
 from .sources import Sources
-from .tree import Entry, Mapping, Origin, Scalar, Sequence, find, put
+from .tree import Mapping, Origin, Scalar, Sequence, find, put
 from .tree import Path as TreePath
 
 
@@ -60,8 +60,8 @@ INPUTS: frozenset[TreePath] = frozenset(
 
 def relative_paths(root: Mapping, facts: Facts) -> Mapping:
     """The document with its paths relative to the job's folder, so that the plan reads the same on every machine."""
-    for key in ("script", "workdir"):
-        root = _relative(root, key, facts)
+    for path in (("script",), ("workdir",), ("training", "checkpoint", "folder")):
+        root = _relative(root, path, facts)
     return root
 
 
@@ -78,8 +78,8 @@ def _count_devices(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapp
     return put_scalar(root, path, 1, Origin(layer="detected"))
 
 
-def _relative(root: Mapping, key: str, facts: Facts) -> Mapping:
-    node = root.get(key)
+def _relative(root: Mapping, path: TreePath, facts: Facts) -> Mapping:
+    node = find(root, path)
     if not isinstance(node, Scalar) or not isinstance(node.value, str):
         return root
     text = node.value
@@ -87,7 +87,7 @@ def _relative(root: Mapping, key: str, facts: Facts) -> Mapping:
         if node.origin.layer == "override" or node.origin.source.startswith("override "):
             text = os.path.relpath(facts.cwd / text, facts.project_dir)
         text = posixpath.normpath(text.replace(os.sep, "/"))
-    return root.put(Entry(key, node.origin, Scalar(text, text, node.origin)))
+    return put_scalar(root, path, text, node.origin)
 
 
 def _name(root: Mapping) -> Mapping:

@@ -222,7 +222,7 @@ class Dataloader(Part, frozen=True):
     ] = False
     prefetch: Annotated[
         int,
-        Meta(ge=0, le=64, description="Batches that are on their way to the GPU while it computes; 0 sends none ahead."),
+        Meta(ge=0, le=64, description="Batches on their way to the GPU while it computes; 0 sends none ahead."),
     ] = 1
 
 

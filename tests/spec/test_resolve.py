@@ -208,6 +208,10 @@ def test_paths_on_the_command_line_start_in_the_current_folder(folder, monkeypat
         for words in ((), ("script=train.py",))
     ]
     assert found == ["../train.py", "../train.py"]
+    deep = resolve(
+        Path("jobs/job.yaml"), ("training.checkpoint.folder=kept",), env={}, cwd=folder, count_gpus=lambda: 0
+    )
+    assert deep.job.training.checkpoint.folder == "../kept"
 
 
 def test_anchors_and_merge_keys_work(resolved):
