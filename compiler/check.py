@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ..spec import Finding, ResolvedSpec, finding
 from ..spec.model import Compile, Ddp, Fsdp, NoParadigm, Paradigm
+from .launchers import launcher_of
 
 _RESERVED = re.compile(
     r"(RANK|LOCAL_RANK|GROUP_RANK|ROLE_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|GROUP_WORLD_SIZE|ROLE_WORLD_SIZE"
@@ -18,6 +19,7 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     """Every contradiction within a resolved job."""
     yield from _what_runs(spec)
     yield from _paradigm(spec)
+    yield from _restarts(spec)
     yield from _training(spec)
     yield from _variables(spec)
 
@@ -74,6 +76,17 @@ _ALONE: dict[type[Paradigm], str] = {
     Ddp: "`paradigm: ddp` has nothing to average with one process",
     Fsdp: "`paradigm: fsdp` has nothing to cut in pieces with one process, which holds the whole model",
 }
+
+
+def _restarts(spec: ResolvedSpec) -> Iterator[Finding]:
+    path = "nodes.max_restarts"
+    if spec.job.nodes.max_restarts and not launcher_of(spec).RESTARTS:
+        yield finding(
+            "J311",
+            f"`{path}` has no effect: the launcher `{spec.job.launcher}` only starts processes",
+            place=spec.place(path),
+            next_step="use `launcher: torchrun`, which starts all processes again, or remove the setting",
+        )
 
 
 def _training(spec: ResolvedSpec) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from .model import Failure, failure_of
 from .processes import Started
 from .procfs import exit_descriptor
 from .screen import Screen, Source
-from .torchelastic import Deaths, first_failure, read_report, worker_logs
+from .torchelastic import Deaths, attempt_of, failed_attempt, first_failure, read_report, worker_logs
 
 _TICK = 0.05  # seconds between two looks at growing files
 _BURY = 200  # turns between two looks for orphans that ended
@@ -51,7 +51,8 @@ class Supervisor:
         self._running: list[Started] = []
         self._exits: list[Started] = []
         self._deaths: dict[int, Deaths] = {}
-        self._agents: list[tuple[int, ...]] = []
+        self._agents: list[Started] = []
+        self._attempts: dict[int, int] = {}
         self._files: dict[Source, Path] = {}
         self._known: set[Path] = set()
         self._first: tuple[Started, int] | None = None
@@ -114,7 +115,7 @@ class Supervisor:
         for source, path in item.logs.items():
             self._follow(source, path)
         if item.agent_log is not None:
-            self._agents.append(item.command.ranks)
+            self._agents.append(item)
             self._deaths[item.process.pid] = Deaths(item.process.pid, self._selector)
         descriptor = exit_descriptor(item.process.pid)
         if descriptor is None:
@@ -168,10 +169,23 @@ class Supervisor:
     def _look_for_files(self) -> None:
         for deaths in self._deaths.values():
             deaths.discover()
-        for ranks in self._agents:
-            for source, path in worker_logs(self._logs, ranks, self._known):
+        for item in self._agents:
+            for source, path in worker_logs(self._logs, item.command.ranks, self._known):
+                self._note_attempt(item, attempt_of(path))
                 with suppress(FileNotFoundError):  # torchrun replaced the attempt's folder between two looks
                     self._follow(source, path)
+
+    def _note_attempt(self, item: Started, attempt: int) -> None:
+        """Say that the agent starts all its workers again, and why, after everything that the former ones wrote."""
+        last = self._attempts.setdefault(item.process.pid, 0)
+        if attempt <= last or item.agent_log is None:
+            return
+        self._attempts[item.process.pid] = attempt
+        self._follower.finish()
+        found = failed_attempt(item.agent_log, self._deaths[item.process.pid], last, item.command.ranks)
+        who = "a process" if found is None or found.rank is None else f"rank {found.rank}"
+        how = "" if found is None or found.code is found.signal is None else f": {found.how}"
+        self._screen.say(f"jobc: {who} failed{how}; all processes start again (restart {attempt})\n")
 
     def _follow(self, source: Source, path: Path) -> None:
         self._follower.add(source, path)

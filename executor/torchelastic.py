@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .model import Failure, failure_of
-from .procfs import children, exit_descriptor
+from .procfs import children, exit_descriptor, variable
 from .screen import Source, Stream
 
 _STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
@@ -24,6 +24,7 @@ _ENTRY = re.compile(
     rb"  exitcode +: (-?\d+) +\(pid: (\d+)\)",
     re.MULTILINE,
 )
+_NOTED = re.compile(rb"failed \(exitcode: (-?\d+)\) local_rank: (\d+) \(pid: (\d+)\)")
 _ROOT = b"\nRoot Cause (first observed failure):\n"
 _REPORT = b" FAILED\n---"
 _MOST = 4 << 20  # a report holds a traceback for each failed worker of this machine
@@ -39,18 +40,22 @@ class Reported(NamedTuple):
 
 def read_report(log: Path) -> tuple[Reported, ...]:
     """The failed workers in the last report of the agent's log, its own root cause first; or none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _MOST))
-            text = file.read(_MOST)
-    except FileNotFoundError:
-        return ()
+    text = _end_of(log)
     root_at = text.rfind(_ROOT)
     if root_at < 0:
         return ()
     start = text.rfind(_REPORT, 0, root_at)
     root = list(_entries(text[root_at:]))[:1]
     return (*root, *_entries(text[max(start, 0) : root_at]))
+
+
+def _end_of(log: Path) -> bytes:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _MOST))
+            return file.read(_MOST)
+    except FileNotFoundError:
+        return b""
 
 
 def _entries(text: bytes) -> Iterator[Reported]:
@@ -68,6 +73,15 @@ def first_failure(reported: tuple[Reported, ...], deaths: list[int], ranks: tupl
     return failure_of(first.exitcode, rank=_rank(ranks, first.local_rank))
 
 
+def failed_attempt(log: Path, deaths: Deaths, attempt: int, ranks: tuple[int, ...]) -> Failure | None:
+    """What ended an attempt that the agent has followed by another: its note, unless another worker ended before."""
+    noted = [Reported(int(rank), int(code), int(pid)) for code, rank, pid in _NOTED.findall(_end_of(log))]
+    first = next((pid for pid in deaths.order if deaths.places.get(pid, (None, 0))[0] == attempt), None)
+    if first is not None and (not noted or noted[-1].pid != first):
+        return Failure(rank=_rank(ranks, deaths.places[first][1]))
+    return failure_of(noted[-1].exitcode, rank=_rank(ranks, noted[-1].local_rank)) if noted else None
+
+
 class Deaths:
     """The order in which an agent's workers end, taken from the kernel rather than from the agent's clock."""
 
@@ -77,6 +91,8 @@ class Deaths:
         self._seen: set[int] = set()
         self._watched: dict[int, int] = {}
         self.order: list[int] = []
+        #: The attempt and local rank of each worker, from the variables that it was started with.
+        self.places: dict[int, tuple[int, int]] = {}
 
     def discover(self) -> None:
         """Watch workers that the agent started since the last look."""
@@ -88,6 +104,10 @@ class Deaths:
             if descriptor is not None:
                 self._watched[descriptor] = pid
                 self._selector.register(descriptor, selectors.EVENT_READ, self)
+        for pid in [pid for pid in self._watched.values() if pid not in self.places]:
+            attempt, rank = variable(pid, b"TORCHELASTIC_RESTART_COUNT"), variable(pid, b"LOCAL_RANK")
+            if attempt is not None and rank is not None:  # before exec it has the agent's own variables
+                self.places[pid] = (int(attempt), int(rank))
 
     def ended(self, descriptor: int) -> None:
         """Note that the process behind a descriptor has ended."""
@@ -105,7 +125,7 @@ class Deaths:
 
 def worker_logs(logs: Path, ranks: tuple[int, ...], known: Container[Path]) -> Iterator[tuple[Source, Path]]:
     """Log files not yet known, oldest attempt first: `<logs>/<id>/attempt_<n>/<local rank>/stdout.log`."""
-    attempts = sorted(logs.glob("*/attempt_*"), key=_attempt)
+    attempts = sorted(logs.glob("*/attempt_*"), key=_number)
     for attempt in attempts:
         for local_rank in range(len(ranks)):
             for stream in _STREAMS:
@@ -114,7 +134,12 @@ def worker_logs(logs: Path, ranks: tuple[int, ...], known: Container[Path]) -> I
                     yield Source(_rank(ranks, local_rank), stream), path
 
 
-def _attempt(path: Path) -> int:
+def attempt_of(path: Path) -> int:
+    """The attempt that a log file of a worker belongs to, from 0."""
+    return _number(path.parent.parent)
+
+
+def _number(path: Path) -> int:
     number = path.name.rpartition("_")[2]
     return int(number) if number.isdigit() else -1
 

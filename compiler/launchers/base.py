@@ -10,7 +10,12 @@ from ..plan import Command, Ref, Text
 
 
 class Launcher(Protocol):
-    """A pure function from the spec to commands. Implemented by a plain module."""
+    """A pure function from the spec to commands, and what it can do. Implemented by a plain module."""
+
+    @property
+    def RESTARTS(self) -> bool:  # noqa: N802 - a constant of the module
+        """Whether it can start all processes again after one of them failed."""
+        ...
 
     def node_commands(self, spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
         """The commands that start the processes of one node, in the order of their ranks.

@@ -6,6 +6,8 @@ from ...spec import ResolvedSpec
 from ..plan import Argv, Command, Ref, Text
 from .base import entry, folder, ranks_of, shared_env
 
+RESTARTS = False
+
 
 def node_commands(spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
     """One command for each process. A single process keeps the terminal and needs no variables of a world."""

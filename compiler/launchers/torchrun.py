@@ -9,12 +9,15 @@ from ...spec import ResolvedSpec
 from ..plan import Argv, Command, Ref, Text
 from .base import entry, folder, ranks_of, script_argument, shared_env
 
+RESTARTS = True
+
 
 def node_commands(spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
     """The agent's command."""
     options: Argv = (
         *_rendezvous(spec),
         f"--nproc-per-node={spec.job.processes_per_node}",
+        *((f"--max-restarts={spec.job.nodes.max_restarts}",) if spec.job.nodes.max_restarts else ()),
         "--redirects=3",
         ("--log-dir=", Ref("run_dir"), "/logs"),
     )

@@ -15,6 +15,11 @@ TWO = "script: train.py\nhardware: {kind: cpu, per_node: 2}\nparadigm: fsdp\n"
     [
         (TWO + "training: {dataloader: {even_batches: false}}\n", "even_batches: false` lets processes end"),
         (TWO + "training: {compile: {backend: inductor, fullgraph: true}}\n", "refuses every break in the graph"),
+        ("script: train.py\nnodes: {max_restarts: 1}\n", "the launcher `python` only starts processes"),
+        (
+            "script: train.py\nlauncher: python\nhardware: {kind: cpu, per_node: 2}\nnodes: {max_restarts: 1}\n",
+            "the launcher `python` only starts processes",
+        ),
         ("script: train.py\ntraining: {compile: {mode: max-autotune}}\n", "nothing is compiled"),
         ("script: train.py\ntraining: {compile: {backend: eager, mode: max-autotune}}\n", "`eager` has no modes"),
     ],

@@ -59,6 +59,14 @@ def test_pinned_port_is_used_and_checked(planned, launcher):
     assert plan.submit[1].ports == (4321,)
 
 
+def test_restarts_are_torchruns(planned):
+    """What the document says about restarts is the agent's option."""
+    text = "script: train.py\nhardware: {kind: cpu, per_node: 2}\nnodes: {max_restarts: 3}\n"
+    assert "--max-restarts=3" in commands(planned(text))[0].argv
+    assert not any("--max-restarts" in word for word in commands(planned(text, "nodes.max_restarts=0"))[0].argv)
+    assert "--max-restarts=3" in commands(planned(text, "hardware.per_node=1", "launcher=torchrun"))[0].argv
+
+
 def test_torchrun_arguments_are_protected(planned):
     """torchrun reads `$$` as `$`, so every `$` is doubled on the way in."""
     plan = planned("script: train.py\nargs: ['$HOME', '$$', --, '$(x)']\nhardware: {kind: cpu, per_node: 2}\n")

@@ -129,8 +129,11 @@ def test_torchrun_last_attempt_counts(house):
         "print('attempt', attempt, flush=True)\n"
         "if os.environ['RANK'] == attempt: time.sleep(0.3); sys.exit(10 + int(attempt))\ntime.sleep(600)"
     )
-    outcome, out, _ = house.run(house.plan(house.torchrun(text, options=("--max-restarts=1",))))
+    outcome, out, err = house.run(house.plan(house.torchrun(text, options=("--max-restarts=1",))))
     assert (outcome.exit_code, outcome.failure.rank) == (11, 1)
+    first, second = err.split(b"\n")[:2]
+    assert first == b"jobc: rank 0 failed: exit code 10; all processes start again (restart 1)"
+    assert second == b"jobc: rank 1 failed: exit code 11"
     assert sorted(out.splitlines()) == [b"[%d] attempt %d" % (rank, attempt) for rank in (0, 1) for attempt in (0, 1)]
 
 
