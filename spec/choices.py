@@ -56,6 +56,9 @@ def pick(overrides: list[Override], library: Library, sources: Sources) -> Picke
     findings: list[Finding] = []
     for override in overrides:
         names = _names(override)
+        if override.group is not None and names is None and not override.path:
+            findings.append(_no_name(override, override.group, sources))
+            continue
         if override.group is None or names is None:
             rest.append(override)
             continue
@@ -70,6 +73,13 @@ def pick(overrides: list[Override], library: Library, sources: Sources) -> Picke
             place = override.origin if override.value is None else override.value.origin
             findings.append(sources.finding("J114", place, *problem))
     return Picked(tuple(choices), rest, findings)
+
+
+def _no_name(override: Override, group: str, sources: Sources) -> Finding:
+    """An override that can only choose a file of a group, and names none."""
+    place = override.origin if override.value is None else override.value.origin
+    cause = f"`{group}` is a group of files, and this is the name of none"
+    return sources.finding("J114", place, cause, f"write one name, such as `{override.text.partition('=')[0]}=name`")
 
 
 def _choice(override: Override, group: str, names: tuple[str, ...]) -> Choice:

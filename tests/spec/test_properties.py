@@ -71,6 +71,8 @@ OVERRIDES = [
     "precision=bf16,fp16",
     "vars.y=int('3')",
     "hardware@training=x",
+    "hardware@training=",
+    "hardware/a={b: 1}",
     "defaults=[a]",
 ]
 ENV = {"HOME": "/home/me", "HF_TOKEN": "hidden"}
