@@ -198,12 +198,9 @@ _FIXED_LOADER: dict[str, tuple[Any, str]] = {
 }
 _FIXED_DDP: dict[str, tuple[Any, str]] = {
     "dim": (0, "leave it away: torch deprecates other dimensions of the batch"),
-    "broadcast_buffers": (True, "leave it away, or make the model's buffers equal in all processes"),
     "check_reduction": (False, "leave it away: torch ignores it"),
 }
 _FIXED_SCALER: dict[str, tuple[Any, str]] = {
-    "growth_factor": (2.0, "leave it away: the scale doubles; `growth_interval` says how often"),
-    "backoff_factor": (0.5, "leave it away: the scale is halved after an overflow"),
     "enabled": (True, "use `mixed_precision='no'` or 'bf16', which need no loss scale"),
 }
 _FIXED_PROJECT: dict[str, tuple[Any, str]] = {
@@ -214,12 +211,18 @@ _FIXED_PROJECT: dict[str, tuple[Any, str]] = {
 }
 #: Which field of the document's block each field of Accelerate's class is.
 _DDP_FIELDS = {
+    "broadcast_buffers": "broadcast_buffers",
     "bucket_cap_mb": "bucket_size_mb",
     "find_unused_parameters": "find_unused_parameters",
     "gradient_as_bucket_view": "gradient_as_bucket_view",
     "static_graph": "static_graph",
 }
-_SCALER_FIELDS = {"init_scale": "initial_scale", "growth_interval": "growth_interval"}
+_SCALER_FIELDS = {
+    "init_scale": "initial_scale",
+    "growth_factor": "growth_factor",
+    "backoff_factor": "backoff_factor",
+    "growth_interval": "growth_interval",
+}
 
 
 def _changed(

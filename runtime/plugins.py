@@ -81,7 +81,7 @@ class DistributedDataParallelKwargs(KwargsHandler):
 
     Args:
         dim: Only 0.
-        broadcast_buffers: Only True.
+        broadcast_buffers: Give all processes the first one's buffers at each forward pass. They start equal either way.
         bucket_cap_mb: MiB of the buckets in which gradients are averaged.
         find_unused_parameters: Look for parameters that took no part in the loss.
         check_reduction: Only False; torch has no such check any more.
@@ -106,7 +106,15 @@ class DistributedDataParallelKwargs(KwargsHandler):
 
 @dataclass(frozen=True)
 class GradScalerKwargs(KwargsHandler):
-    """The loss scale of fp16: `init_scale` and `growth_interval`; the other fields have one value."""
+    """The loss scale of fp16.
+
+    Args:
+        init_scale: The scale of the first step.
+        growth_factor: What the scale is multiplied by when it grows.
+        backoff_factor: What it is multiplied by after an overflow.
+        growth_interval: Steps without an overflow after which it grows.
+        enabled: Only True: without a scale there is no training in fp16.
+    """
 
     init_scale: float = 65536.0
     growth_factor: float = 2.0

@@ -77,7 +77,11 @@ class LossScale:
 
     def __init__(self, kind: Fp16, device: torch.device) -> None:
         self._scaler = torch.amp.GradScaler(
-            device.type, init_scale=kind.initial_scale, growth_interval=kind.growth_interval
+            device.type,
+            init_scale=kind.initial_scale,
+            growth_factor=kind.growth_factor,
+            backoff_factor=kind.backoff_factor,
+            growth_interval=kind.growth_interval,
         )
         self._unscaled: set[int] = set()
         self._stepped: set[int] = set()

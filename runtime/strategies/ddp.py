@@ -32,7 +32,7 @@ class DataParallel(Single):
             return model
         if not any(parameter.requires_grad for parameter in model.parameters()):
             return model
-        return DistributedDataParallel(
+        wrapped = DistributedDataParallel(
             model,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
             find_unused_parameters=self.options.find_unused_parameters,
@@ -40,6 +40,9 @@ class DataParallel(Single):
             gradient_as_bucket_view=self.options.gradient_as_bucket_view,
             bucket_cap_mb=self.options.bucket_size_mb,
         )
+        # The argument of this name would also leave buffers apart at the start, and later versions of torch rename it.
+        wrapped.broadcast_buffers = self.options.broadcast_buffers
+        return wrapped
 
     def unwrap(self, model: nn.Module) -> nn.Module:
         return model.module if isinstance(model, DistributedDataParallel) else model

@@ -38,7 +38,10 @@ ONE = {"hardware": {"kind": "cpu"}, "paradigm": {"kind": "none"}}
         ({"parallelism_config": object()}, "jobc does not have this paradigm yet"),
         ({"kwargs_handlers": [object()]}, "`object` is not one that it takes"),
         ({"kwargs_handlers": [AutocastKwargs(), AutocastKwargs()]}, "was given twice"),
-        ({"kwargs_handlers": [GradScalerKwargs(growth_factor=3.0), ]}, "`growth_interval` says how often"),
+        ({"kwargs_handlers": [GradScalerKwargs(growth_factor=3.0)]}, "no effect with precision `no`"),
+        ({"kwargs_handlers": [GradScalerKwargs(enabled=False)]}, "which need no loss scale"),
+        ({"kwargs_handlers": [GradScalerKwargs(growth_factor=0.5)], "mixed_precision": "fp16"}, "growth_factor"),
+        ({"kwargs_handlers": [GradScalerKwargs(backoff_factor=1.5)], "mixed_precision": "fp16"}, "backoff_factor"),
         ({"kwargs_handlers": [GradScalerKwargs(init_scale=1.0)]}, "no effect with precision `no`"),
         ({"kwargs_handlers": [GradScalerKwargs(init_scale=-1.0)], "mixed_precision": "fp16"}, "initial_scale"),
         ({"kwargs_handlers": [DistributedDataParallelKwargs(dim=1)]}, "`DistributedDataParallelKwargs(dim=1)`"),
@@ -182,6 +185,50 @@ def test_loss_scale_takes_its_options():
     model = accelerator.prepare(nn.Linear(1, 1, bias=False))
     accelerator.backward(model(torch.ones(1, 1)).sum())
     assert model.weight.grad.item() == 8.0
+
+
+def scales(options, overflows):
+    """What the loss was multiplied by in each step, here and by torch's own scaler."""
+    accelerator = Accelerator(mixed_precision="fp16", cpu=True, kwargs_handlers=[GradScalerKwargs(**options)])
+    model = nn.Linear(1, 1, bias=False)
+    model, optimizer = accelerator.prepare(model, SGD(model.parameters(), lr=0.0))
+    plain = nn.Linear(1, 1, bias=False)
+    own, scaler = SGD(plain.parameters(), lr=0.0), torch.amp.GradScaler("cpu", **options)
+    found = []
+    for overflow in overflows:
+        factor = float("inf") if overflow else 1.0
+        accelerator.backward(model(torch.ones(1, 1)).sum())
+        scaler.scale(plain(torch.ones(1, 1)).sum()).backward()
+        found.append((model.weight.grad.item(), plain.weight.grad.item()))
+        for weight in (model.weight, plain.weight):
+            weight.grad *= factor
+        optimizer.step()
+        scaler.step(own)
+        scaler.update()
+        optimizer.zero_grad()
+        own.zero_grad()
+    return found
+
+
+def test_loss_scale_changes_by_the_factors_given():
+    """It grows and shrinks as torch.amp.GradScaler's does, step by step."""
+    options = {"init_scale": 8.0, "growth_factor": 3.0, "backoff_factor": 0.25, "growth_interval": 2}
+    found = scales(options, [False, False, False, True, False])
+    assert [ours for ours, _ in found] == [torchs for _, torchs in found] == [8.0, 8.0, 24.0, 24.0, 6.0]
+
+
+def test_loss_scale_changes_as_the_job_says(monkeypatch, job):
+    """The document's factors are the same ones."""
+    precision = {"kind": "fp16", "initial_scale": 8.0, "growth_interval": 1, "growth_factor": 4.0}
+    monkeypatch.setenv("JOBC_SPEC", str(job({**ONE, "precision": precision}, ["precision"])))
+    accelerator = Accelerator()
+    model = nn.Linear(1, 1, bias=False)
+    model, optimizer = accelerator.prepare(model, SGD(model.parameters(), lr=0.0))
+    for expected in (8.0, 32.0, 128.0):
+        accelerator.backward(model(torch.ones(1, 1)).sum())
+        assert model.weight.grad.item() == expected
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def test_seed_of_the_data_is_apart():

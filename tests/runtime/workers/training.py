@@ -6,6 +6,7 @@ import warnings
 
 import torch
 from common import Accelerator, Stream, data, job, model, same
+from jobc import DistributedDataParallelKwargs
 from torch import nn
 from torch.nn.functional import mse_loss
 from torch.nn.parallel import DistributedDataParallel
@@ -259,6 +260,31 @@ def check_ddp_options_come_from_the_job():
         ready = Accelerator().prepare(model())
     assert ready.find_unused_parameters
     assert ready.bucket_bytes_cap == 3 * 1024 * 1024
+
+
+def means(**keywords):
+    """The running mean that this process's BatchNorm has when it is prepared, and after two forward passes."""
+    accelerator = Accelerator(**keywords)
+    plain = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1))
+    plain[0].running_mean.fill_(float(accelerator.process_index))
+    ready = accelerator.prepare(plain)
+    start = plain[0].running_mean[0].item()
+    for _ in range(2):
+        ready(torch.ones(4, 2) * (1 + accelerator.process_index))
+    return start, accelerator.gather(plain[0].running_mean[:1]).tolist()
+
+
+def check_buffers_are_the_first_processes_or_their_own():
+    # A mean moves a tenth of the way to that of the batch; processes have batches of ones and of twos.
+    start, (first, second) = means()
+    assert (start, round(first, 4), round(second, 4)) == (0.0, 0.19, 0.29)
+    apart = DistributedDataParallelKwargs(broadcast_buffers=False)
+    start, (first, second) = means(kwargs_handlers=[apart])
+    assert (start, round(first, 4), round(second, 4)) == (0.0, 0.19, 0.38)
+    with job(paradigm={"kind": "ddp", "broadcast_buffers": False}, explicit=["paradigm.broadcast_buffers"]):
+        assert round(means()[1][1], 4) == 0.38
+        same_word = DistributedDataParallelKwargs(broadcast_buffers=False)
+        assert round(means(kwargs_handlers=[same_word])[1][1], 4) == 0.38
 
 
 def check_a_model_without_gradients_is_not_wrapped():
