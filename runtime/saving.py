@@ -98,7 +98,7 @@ def save_state(state: dict[str, Any], folder: Path, limit: int, *, safe: bool) -
             path.unlink()
 
 
-def bytes_of(size: int | str) -> int:
+def bytes_of(size: int | str, keyword: str = "max_shard_size") -> int:
     """A size in bytes: a number, or a text such as `500MB`, `1.5GB` (powers of 1000) or `2GiB` (powers of 1024).
 
     Raises:
@@ -108,7 +108,7 @@ def bytes_of(size: int | str) -> int:
     unit = "" if found is None else found[2][:1].upper() + found[2][1:].replace("b", "B")
     number = 0.0 if found is None or unit not in _UNITS else float(found[1]) * _UNITS[unit]
     if number < 1:
-        cause = f"max_shard_size: `{size}` is no size"
+        cause = f"{keyword}: `{size}` is no size"
         step = "use a number of bytes, or a text such as `500MB`, `10GB` or `2GiB`"
         raise FindingsError((finding("J507", cause, place=caller_place(), next_step=step),))
     return int(number)
