@@ -52,6 +52,7 @@ format: $(VENV)/.dev  ## format the code
 
 generate: $(VENV)/.dev $(VENV)/.checkout  ## write the generated files anew
 	$(VENV)/bin/python -m jobc.spec.schema schemas/job.schema.json
+	$(VENV)/bin/python -m jobc.compiler.schema schemas/plan.schema.json
 	$(VENV)/bin/python -m jobc.cli.reference docs/reference
 
 bench: $(VENV)/.demo $(VENV)/.dev $(VENV)/.checkout  ## measure against accelerate, torchrun and python

@@ -112,15 +112,15 @@ def run(job: str | Path | ResolvedSpec, overrides: Sequence[str] = ()) -> Outcom
         FindingsError: the job cannot be planned or started; nothing has run then.
     """
     spec = _spec(job, overrides)
-    return execute_plan(compile_plan(spec), spec)
+    return execute_plan(compile_plan(spec), Path(spec.project_dir))
 
 
-def execute_plan(planned: LaunchPlan, spec: ResolvedSpec) -> Outcome:
+def execute_plan(planned: LaunchPlan, project_dir: Path) -> Outcome:
     """Runs a plan with the job's folder and this interpreter."""
     from ..executor import Settings, execute, runs_dir
 
     settings = Settings(
-        project_dir=Path(spec.project_dir),
+        project_dir=project_dir,
         env=os.environ,
         python=sys.executable,
         runs_dir=runs_dir(os.environ),

@@ -13,9 +13,10 @@ import click
 _COMMANDS = {
     "plan": "Show the complete launch plan of a job without running it.",
     "run": "Run a job exactly as its plan says.",
+    "diff": "Show what two jobs, plans or runs do differently.",
     "check": "Check a job and show what is wrong with it.",
     "explain": "Show where every value of a job comes from, or explain a field or a finding.",
-    "schema": "Print the JSON Schema of a job, for editors and other tools.",
+    "schema": "Print the JSON Schema of a job or of a plan, for editors and other tools.",
     "completion": "Print the script that completes jobc's commands and overrides in a shell.",
 }
 

@@ -12,6 +12,8 @@ from ..spec.findings import Finding, FindingsError, Place, finding
 from .common import SETTINGS, config_dir_option, fail, job_arguments, show_findings
 
 if TYPE_CHECKING:
+    from ..compiler.plan import LaunchPlan
+    from ..spec import ResolvedSpec
     from .api import Swept
 
 
@@ -25,17 +27,28 @@ if TYPE_CHECKING:
     help="For people, for programs, or a script that runs the job.",
 )
 @click.option("-m", "--multirun", is_flag=True, help="Plan every combination of overrides with several values.")
+@click.option("-o", "--output", metavar="FILE", help="Save the plan to FILE.json; `jobc run FILE.json` runs it.")
 @config_dir_option
 @job_arguments
-def command(form: str, multirun: bool, config_dirs: tuple[str, ...], job: str, overrides: tuple[str, ...]) -> int:
-    """Show the complete launch plan of a job without running it."""
+def command(
+    form: str,
+    multirun: bool,
+    output: str | None,
+    config_dirs: tuple[str, ...],
+    job: str,
+    overrides: tuple[str, ...],
+) -> int:
+    """Show the complete launch plan of a job without running it, or a plan that was saved."""
+    if multirun and output is not None:
+        raise click.UsageError("`-o` saves one plan, and `-m` makes several.")
     if multirun:
         return _sweep(form, config_dirs, job, overrides)
-    from .api import load, plan
-
     try:
-        spec = load(job, overrides, config_dirs=config_dirs)
-        planned = plan(spec)
+        planned, spec = _planned(job, overrides, config_dirs)
+        if output is not None:
+            from . import saved
+
+            saved.write(planned, spec, output)
     except FindingsError as error:
         return fail(error)
     if form == "json":
@@ -50,10 +63,23 @@ def command(form: str, multirun: bool, config_dirs: tuple[str, ...], job: str, o
         from ..compiler.text import render_text
 
         folders = [word for name in config_dirs for word in ("--config-dir", name)]
-        again = shlex.join(["jobc", "run", job, *overrides, *folders])
+        again = shlex.join(["jobc", "run", output or job, *(() if output else (*overrides, *folders))])
         color = sys.stdout.isatty()
         click.echo(render_text(planned, spec, f"{again}   runs exactly this", color=color), color=color)
     return 0
+
+
+def _planned(job: str, overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> tuple[LaunchPlan, ResolvedSpec]:
+    """The plan of a job, or a saved one as it is."""
+    from .api import load, plan
+
+    if not job.endswith(".json"):
+        spec = load(job, overrides, config_dirs=config_dirs)
+        return plan(spec), spec
+    from . import saved
+
+    saved.refuse_overrides(job, overrides)
+    return saved.read(job)
 
 
 def _sweep(form: str, config_dirs: tuple[str, ...], job: str, overrides: tuple[str, ...]) -> int:

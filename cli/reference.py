@@ -57,7 +57,7 @@ def _job() -> Iterator[str]:
     top = [field for field in fields() if "." not in field.path]
     yield "# The job document"
     yield ""
-    yield _MADE.format(source="`spec/model.py`")
+    yield _MADE.format(source="`spec/model.py` and `spec/training.py`")
     yield ""
     yield from _paragraph(
         "Every field of `job.yaml` and `job.toml`, in the sentences that `jobc explain <field>` prints. A word stands"

@@ -1,4 +1,4 @@
-"""`jobc schema`: the published JSON Schema of a job."""
+"""`jobc schema`: the published JSON Schemas of a job and of a plan."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ import click
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write it to a file instead, all at once or not at all.",
 )
-def command(output: Path | None) -> int:
-    """Print the JSON Schema of a job, for editors and other tools.
+@click.argument("what", type=click.Choice(["job", "plan"]), default="job")
+def command(output: Path | None, what: str) -> int:
+    """Print the JSON Schema of a job, for editors and other tools, or that of a plan.
 
     An editor with a YAML language server completes and checks a job that names the file in its first line:
     # yaml-language-server: $schema=job.schema.json
     """
     from ..spec.shape import SCHEMA_FILE
 
-    text = SCHEMA_FILE.read_text(encoding="utf-8")
+    text = SCHEMA_FILE.with_name(f"{what}.schema.json").read_text(encoding="utf-8")
     if output is None:
         click.echo(text, nl=False)
         return 0

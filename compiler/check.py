@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from ..spec import Finding, ResolvedSpec, finding
-from ..spec.model import Compile, Ddp, Fsdp, NoParadigm, Paradigm
+from ..spec.model import Ddp, Fsdp, NoParadigm, Paradigm
+from ..spec.training import Compile
 from .launchers import launcher_of
 
 _RESERVED = re.compile(

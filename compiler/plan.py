@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..spec.findings import Finding
-from ..spec.model import FrozenDict, freeze
+from ..spec.parts import FrozenDict, freeze
 
 FORMAT = 1
 
@@ -93,7 +93,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     `spec` is the resolved document without origins, `origins` where each of its values came from, `secrets` the names
     of variables that must be set before anything starts. `findings` are warnings and hints; a plan with errors is not
-    made.
+    made. `inputs` are the hashes of files that the job brings along, by their path from the job's folder, and
+    `project_dir` is the way to that folder from the file that a saved plan stands in.
     """
 
     format: int = FORMAT
@@ -107,6 +108,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[Step, ...] = ()
     secrets: tuple[str, ...] = ()
     inputs: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    project_dir: str = "."
     findings: tuple[Finding, ...] = ()
     digest: str = ""
 
@@ -128,8 +130,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
 def digest(plan: LaunchPlan) -> str:
     """sha256 over what the plan does: values, nodes and steps with the files they write.
 
-    Origins, findings and the hashes of input files are not part of it, so two documents that say the same in other
-    words have the same digest.
+    Origins, findings, the hashes of input files and the way to the job's folder are not part of it, so two documents
+    that say the same in other words have the same digest.
     """
     said = {
         "format": plan.format,

@@ -76,6 +76,12 @@ class Paint:
     def warn(self, text: str) -> str:
         return f"\x1b[33m{text}\x1b[0m" if self._color else text
 
+    def gone(self, text: str) -> str:
+        return f"\x1b[31m{text}\x1b[0m" if self._color else text
+
+    def come(self, text: str) -> str:
+        return f"\x1b[32m{text}\x1b[0m" if self._color else text
+
 
 def label(word: str, paint: Paint) -> str:
     """What stands before a line: a word in the margin, or its width in spaces."""
@@ -101,16 +107,16 @@ def _document(spec: ResolvedSpec, paint: Paint, width: int, hidden: frozenset[st
     lost = {item.path: item for item in spec.beaten}
     paths = [_short(path) for path in set_]
     column = min(max((len(path) for path in paths), default=0), 36)
-    texts = [_one_line(value, width) for value in set_.values()]
+    texts = [one_line(value, width) for value in set_.values()]
     wide = min(max((len(text) for text in texts), default=0), 30)
     margin = "document"
     for path, name, text in zip(set_, paths, texts, strict=True):
         beaten = lost.get(path)
-        was = f"   was {_one_line(beaten.value, width)} ({beaten.origin})" if beaten is not None else ""
+        was = f"   was {one_line(beaten.value, width)} ({beaten.origin})" if beaten is not None else ""
         line = f"{name:<{column}}  {text:<{wide}}  {spec.origin(path)}{was}"
         yield (label(margin, paint) + line).rstrip()
         margin = ""
-    rest = [f"{_short(path)}={_one_line(value, width)}" for path, value in values.items() if path not in set_]
+    rest = [f"{_short(path)}={one_line(value, width)}" for path, value in values.items() if path not in set_]
     head = label(margin, paint)
     for line in textwrap.wrap("  ".join(rest), width - 13, break_on_hyphens=False, break_long_words=False):
         yield head + paint.dim(line)
@@ -143,7 +149,8 @@ def _short(path: str) -> str:
     return path.removesuffix(".kind")
 
 
-def _one_line(value: object, width: int) -> str:
+def one_line(value: object, width: int) -> str:
+    """A value on one line, cut where it is longer than there is room."""
     items = as_list(value)
     if value is None:
         text = "unset"

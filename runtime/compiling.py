@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..spec.findings import FindingsError, finding
-from ..spec.model import Compile
+from ..spec.training import Compile
 from .blocks import candidates, repeated
 
 #: What `training.compile.dynamic` is for torch.

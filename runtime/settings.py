@@ -9,16 +9,15 @@ from ..spec.findings import Finding, FindingsError, finding
 from ..spec.model import (
     AutoHardware,
     Bf16,
-    Compile,
     Cpu,
     Fp16,
     FullPrecision,
     Hardware,
     Paradigm,
     Precision,
-    Training,
 )
 from ..spec.resolved import ResolvedSpec
+from ..spec.training import Compile, Training
 from .places import caller_place, origin_place
 
 PRECISIONS: dict[str, type[Precision]] = {"no": FullPrecision, "bf16": Bf16, "fp16": Fp16}

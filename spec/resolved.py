@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from .findings import Finding, FindingsError, Place, finding
-from .model import FrozenDict, Job
+from .model import Job
+from .parts import FrozenDict
 from .tree import DEFAULT, Origin
 
 FORMAT = 1

@@ -1,0 +1,189 @@
+"""What two plans do differently: values with both origins, then commands, variables, files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from difflib import SequenceMatcher
+from typing import Any
+
+import msgspec
+
+from ..spec import ResolvedSpec
+from .plan import Command, LaunchPlan, RunCommand, Step, WriteFile
+from .quoting import plain, shown, shown_argv
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """One of two plans that are compared; `shown` is what the person called it."""
+
+    shown: str
+    spec: ResolvedSpec
+    plan: LaunchPlan
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    """A value of the document that differs, with both origins in words; None where a side does not have the field."""
+
+    path: str
+    before: Any
+    after: Any
+    origin_before: str | None
+    origin_after: str | None
+
+
+class Lines(msgspec.Struct, frozen=True, kw_only=True):
+    """Text that differs: where it stands, the lines that go and the lines that come."""
+
+    where: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything in which two plans differ.
+
+    `steps` are those of `submit` and the other verbs, `commands` those of the nodes, `environment` what jobc adds for
+    them. Nodes that differ in the same way are one entry. `inputs` are the files that are brought along, by hash.
+    """
+
+    fields: tuple[Field, ...]
+    steps: tuple[Lines, ...]
+    commands: tuple[Lines, ...]
+    environment: tuple[Lines, ...]
+    files: tuple[Lines, ...]
+    inputs: tuple[Lines, ...]
+
+    @property
+    def empty(self) -> bool:
+        """Whether the two do the same."""
+        return not any(getattr(self, name) for name in self.__struct_fields__)
+
+
+def compare(before: Side, after: Side) -> Difference:
+    """What the second plan does differently from the first."""
+    one, two = before.plan, after.plan
+    return Difference(
+        fields=tuple(_fields(before.spec, after.spec)),
+        steps=tuple(_lines(_verbs(one), _verbs(two))),
+        commands=tuple(_folded(_lines(_commands(one), _commands(two)))),
+        environment=tuple(_folded(_lines(_environment(one), _environment(two)))),
+        files=tuple(_lines(_files(one), _files(two))),
+        inputs=tuple(_lines(_inputs(one), _inputs(two))),
+    )
+
+
+def _fields(one: ResolvedSpec, two: ResolvedSpec) -> Iterator[Field]:
+    from .text import flat_values
+
+    before, after = dict(flat_values(one)), dict(flat_values(two))
+    for path in {**before, **after}:
+        old, new = before.get(path), after.get(path)
+        if ((path in before) == (path in after) and old == new) or _grew(path, before, after):
+            continue
+        yield Field(
+            path=path,
+            before=old,
+            after=new,
+            origin_before=str(one.origin(path)) if path in before else None,
+            origin_after=str(two.origin(path)) if path in after else None,
+        )
+
+
+def _grew(path: str, before: dict[str, object], after: dict[str, object]) -> bool:
+    """Whether a path is an empty block or list of one side only, whose parts on the other side say all there is."""
+    here, other = (before, after) if path in before else (after, before)
+    if path in other or here[path] not in ({}, [], ()):
+        return False
+    return any(name.startswith((f"{path}.", f"{path}[")) for name in other)
+
+
+def _lines(one: dict[str, tuple[str, ...]], two: dict[str, tuple[str, ...]]) -> Iterator[Lines]:
+    for where in {**one, **two}:
+        before, after = one.get(where, ()), two.get(where, ())
+        if before == after:
+            continue
+        changes = [
+            code for code in SequenceMatcher(None, before, after, autojunk=False).get_opcodes() if code[0] != "equal"
+        ]
+        yield Lines(
+            where=where,
+            before=tuple(line for _, start, end, _, _ in changes for line in before[start:end]),
+            after=tuple(line for _, _, _, start, end in changes for line in after[start:end]),
+        )
+
+
+def _folded(found: Iterable[Lines]) -> Iterator[Lines]:
+    """Entries of nodes that differ in the same way, as one."""
+    alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
+    for item in found:
+        alike.setdefault((item.before, item.after), []).append(int(item.where))
+    for (before, after), nodes in alike.items():
+        yield Lines(where=node_names(nodes), before=before, after=after)
+
+
+def node_names(nodes: list[int]) -> str:
+    """Nodes in words: `node 3`, `nodes 0-255`, `nodes 0-3, 7`."""
+    runs: list[list[int]] = []
+    for node in nodes:
+        if runs and runs[-1][-1] == node - 1:
+            runs[-1].append(node)
+        else:
+            runs.append([node])
+    words = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return f"node{'s' if len(nodes) > 1 else ''} {', '.join(words)}"
+
+
+def _commands(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
+    return {
+        str(node.index): tuple(line for command in node.commands for line in _command(command)) for node in plan.nodes
+    }
+
+
+def _command(command: Command) -> Iterator[str]:
+    yield shown_argv(command.argv) + (f"   in {shown(command.cwd)}" if command.cwd is not None else "")
+
+
+def _environment(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
+    """The variables of each node; where its commands have different values, each with its ranks."""
+    return {str(node.index): tuple(_variables(node.commands)) for node in plan.nodes}
+
+
+def _variables(commands: tuple[Command, ...]) -> Iterator[str]:
+    for name in sorted({name for command in commands for name in command.env}):
+        values = dict.fromkeys(shown(command.env[name]) for command in commands if name in command.env)
+        for value in values:
+            ranks = [
+                rank
+                for command in commands
+                if name in command.env and shown(command.env[name]) == value
+                for rank in command.ranks
+            ]
+            everywhere = len(values) == 1 and all(name in command.env for command in commands)
+            yield f"{name}={value}" + ("" if everywhere else f"   (rank {', '.join(map(str, ranks))})")
+    for prefix in dict.fromkeys(prefix for command in commands for prefix in command.unset):
+        yield f"{prefix}* is taken away where it is inherited"
+
+
+def _verbs(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
+    verbs = {"submit": plan.submit, "status": plan.status, "logs": plan.logs, "stop": plan.stop}
+    found = {name: tuple(_step(step) for step in steps) for name, steps in verbs.items()}
+    return {**found, "secrets": plan.secrets}
+
+
+def _step(step: Step) -> str:
+    if isinstance(step, WriteFile):
+        return f"write {shown(step.path)}, mode {step.mode:o}"
+    if isinstance(step, RunCommand):
+        return f"run {shown_argv(step.command.argv)}"
+    ports = f", needs port {', '.join(map(str, step.ports))} free" if step.ports else ""
+    return f"start {node_names(list(step.nodes))} and wait{ports}"
+
+
+def _files(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
+    """The written files, but for the resolved document: its values are compared one by one."""
+    written = [step for step in plan.submit if isinstance(step, WriteFile)]
+    return {shown(step.path): tuple(plain(step.content).splitlines()) for step in written}
+
+
+def _inputs(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
+    return {name: (value,) for name, value in plan.inputs.items()}
