@@ -43,6 +43,25 @@ class Gradients:
         self._sync_each_batch = sync_each_batch
         self._single_batches = progress.steps == 1
         self._tokens: Tokens | None = None
+        self._tokens_before: dict[str, Any] | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there may be gradients that wait for more batches of their window.
+
+        Nobody tells when a window of a script that counts batches itself is complete.
+        """
+        return not self._progress.sync or (self._progress.steps > 1 and not self._progress.batches)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has to be known of the window so far, beside its gradients and its progress."""
+        return {"tokens": self._tokens_before if self._tokens is None else self._tokens.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on within a window."""
+        self._tokens_before = state["tokens"]
+        if self._tokens is not None and self._tokens_before is not None:
+            self._tokens.load_state_dict(self._tokens_before)
 
     def accumulate(self, models: tuple[nn.Module, ...]) -> AbstractContextManager[object]:
         """One micro-step. With windows of one batch there is nothing to do in it."""
@@ -70,6 +89,8 @@ class Gradients:
             raise FindingsError((contradiction("tokens", "tokens=", "training.loss", settings.loss, parts.spec),))
         if by_tokens or settings.loss == "mean_token":
             self._tokens = Tokens(self._progress, parts.collectives, world)
+            if self._tokens_before is not None:
+                self._tokens.load_state_dict(self._tokens_before)
             return self._backward_by_tokens
         if not self._single_batches:
             return self._backward_in_window

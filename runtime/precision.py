@@ -86,10 +86,12 @@ class LossScale:
         self._unscaled: set[int] = set()
         self._stepped: set[int] = set()
         self._completed = False
+        self._watched = 0
 
     def watch(self, optimizer: Optimizer) -> None:
         """Learns from now on whether a step of the optimizer took place."""
         optimizer.register_step_post_hook(self._note)
+        self._watched += 1
 
     def scaled(self, loss: Tensor) -> Tensor:
         """The loss to compute gradients of."""
@@ -113,6 +115,17 @@ class LossScale:
         self._scaler.step(optimizer, **kwargs)
         self._stepped.add(id(optimizer))
         return self._completed
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scale after everything that was seen so far."""
+        # Not while another optimizer is still to step on gradients of the last pass.
+        if self._stepped and len(self._stepped) == self._watched:
+            self._adjust()
+        return self._scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state."""
+        self._scaler.load_state_dict(state)
 
     def _adjust(self) -> None:
         self._scaler.update()

@@ -13,6 +13,8 @@ from .places import caller_place
 from .progress import Progress
 from .world import World
 
+_COUNTS = ("_batch", "_window", "_count", "_total", "_weight", "_unit", "_planned")
+
 
 class Tokens:
     """The weights of losses, each the mean over a number of tokens, in the mean over the tokens of their window.
@@ -27,6 +29,15 @@ class Tokens:
         self._world = world
         self._batch = self._window = self._count = self._total = 0
         self._weight = self._unit = self._planned = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been counted so far, as plain data."""
+        return {name: getattr(self, name) for name in _COUNTS}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what was counted."""
+        for name in _COUNTS:
+            setattr(self, name, state[name])
 
     def weigh(self, tokens: int | Tensor) -> tuple[float, float]:
         """The weight of a loss over so many tokens, and the factor by which gradients so far have to be multiplied.

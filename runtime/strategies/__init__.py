@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ...spec.model import Ddp, Fsdp, NoParadigm, Paradigm
+from ..comparing import announced
 from ..world import World
 from . import ddp, single
 from .base import Strategy
@@ -36,4 +37,4 @@ def choose(paradigm: Paradigm | None, world: World, half: torch.dtype | None = N
     """
     if paradigm is None:
         paradigm = Ddp() if world.size > 1 else NoParadigm()
-    return _BUILDERS[type(paradigm)](paradigm, world, half)
+    return announced(_BUILDERS[type(paradigm)](paradigm, world, half))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -57,6 +57,23 @@ class Strategy(Protocol):
 
     def whole_state(self, model: nn.Module) -> dict[str, Any]:
         """The state of the user's own module, whole, at least on the main process; all processes call it together."""
+        ...
+
+    def layout(self) -> tuple[str, dict[str, int]]:
+        """The document's word for the strategy, and by what degrees it cuts or repeats models, by name; to be shown."""
+        ...
+
+    @property
+    def own_gradients(self) -> bool:
+        """Whether `gradients` are those of this process alone, and not the mean over all."""
+        ...
+
+    def gradients(self, model: nn.Module) -> dict[str, Tensor]:
+        """Gradients so far by the names of the user's own module, cut as parameters are; all processes call it."""
+        ...
+
+    def put_gradients(self, model: nn.Module, gradients: Mapping[str, Tensor]) -> None:
+        """Makes these, of the form that `gradients` has, the gradients so far."""
         ...
 
     def join(self, models: Sequence[nn.Module]) -> AbstractContextManager[object]:

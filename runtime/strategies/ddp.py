@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import distributed as dist
 from torch import nn
 from torch.distributed.algorithms.join import Join, Joinable
 from torch.nn.parallel import DistributedDataParallel
@@ -55,6 +56,9 @@ class DataParallel(Single):
 
     def whole_state(self, model: nn.Module) -> dict[str, Any]:
         return self.unwrap(model).state_dict()
+
+    def layout(self) -> tuple[str, dict[str, int]]:
+        return "ddp", {"replicate": dist.get_world_size()}
 
     def join(self, models: Sequence[nn.Module]) -> AbstractContextManager[object]:
         joinable: list[Joinable] = [model for model in models if isinstance(model, Joinable)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
@@ -114,6 +114,43 @@ class FullyShard(Single):
                 state[name] = gathered[id(value)]
         return state
 
+    def layout(self) -> tuple[str, dict[str, int]]:
+        return "fsdp", {"shard": self.mesh.size()}
+
+    @property
+    def own_gradients(self) -> bool:
+        return False
+
+    def gradients(self, model: nn.Module) -> dict[str, Tensor]:
+        """Gradients of an open window are reduced for it, in copies: the window goes on with its own."""
+        _put_back(model)
+        waiting = {id(part.sharded_param): list(_of(part)) for part in self._parts(model)}
+        named = dict(model.named_parameters())
+        there = torch.tensor([int(bool(waiting.get(id(item)))) for item in named.values()], device=self.device)
+        dist.all_reduce(there, op=dist.ReduceOp.MAX)
+        found: dict[str, Tensor] = {}
+        for (name, parameter), whole in zip(named.items(), there.tolist(), strict=True):
+            total = None if parameter.grad is None else parameter.grad.detach().clone()
+            if whole:
+                mean = torch.zeros(parameter.shape, dtype=torch.float32, device=self.device)
+                for gradient in waiting.get(id(parameter), ()):
+                    mean += gradient
+                dist.all_reduce(mean)
+                cut = _alike((mean / self.mesh.size()).to(parameter.dtype), parameter)
+                total = cut if total is None else total + cut
+            if total is not None:
+                found[name] = total
+        return found
+
+    def put_gradients(self, model: nn.Module, gradients: Mapping[str, Tensor]) -> None:
+        _put_back(model)
+        for part in self._parts(model):
+            part.unsharded_accumulated_grad = None
+            if getattr(part, "_unsharded_param", None) is not None:
+                part._unsharded_param.grad = None  # noqa: SLF001 - torch has no public way to it
+        for name, parameter in model.named_parameters():
+            parameter.grad = gradients.get(name)  # what the window still adds is reduced and added to it
+
     def join(self, models: Sequence[nn.Module]) -> AbstractContextManager[object]:  # noqa: ARG002 - the protocol's
         cause = (
             "under paradigm `fsdp` no process can train on while another has no data: each holds a part of the model"
@@ -155,15 +192,15 @@ class FullyShard(Single):
 
     def _waiting(self, model: nn.Module) -> Iterator[Tensor]:
         """Gradients of an open window: whole, in their process, where fully_shard keeps them."""
+        return chain.from_iterable(_of(part) for part in self._parts(model))
+
+    def _parts(self, model: nn.Module) -> Iterator[Any]:
+        """What fully_shard knows of each parameter."""
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 state = module._get_fsdp_state()  # noqa: SLF001 - torch has no public way to them
                 groups = getattr(state, "_fsdp_param_groups", None) or [state._fsdp_param_group]  # noqa: SLF001
-                for part in chain.from_iterable(group.fsdp_params for group in groups if group is not None):
-                    whole = getattr(part, "_unsharded_param", None)
-                    for gradient in (part.unsharded_accumulated_grad, None if whole is None else whole.grad):
-                        if gradient is not None:
-                            yield gradient
+                yield from chain.from_iterable(group.fsdp_params for group in groups if group is not None)
 
     def _here(self, tensor: Any) -> Tensor:
         return tensor.to_local() if isinstance(tensor, DTensor) else tensor
@@ -183,6 +220,14 @@ def build(kind: Fsdp, world: World, half: torch.dtype | None) -> Strategy:
     mesh = init_device_mesh(world.device.type, (world.size,))
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=None if half is None else torch.float32)
     return FullyShard(world.device, kind, mesh, policy, world.is_main)
+
+
+def _of(part: Any) -> Iterator[Tensor]:
+    """Gradients of one parameter that wait for the end of their window."""
+    whole = getattr(part, "_unsharded_param", None)
+    for gradient in (part.unsharded_accumulated_grad, None if whole is None else whole.grad):
+        if gradient is not None:
+            yield gradient
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +63,21 @@ class Single:
 
     def whole_state(self, model: nn.Module) -> dict[str, Any]:
         return model.state_dict()
+
+    def layout(self) -> tuple[str, dict[str, int]]:
+        return "none", {}
+
+    @property
+    def own_gradients(self) -> bool:
+        return True
+
+    def gradients(self, model: nn.Module) -> dict[str, Tensor]:
+        named = self.unwrap(model).named_parameters()
+        return {name: parameter.grad for name, parameter in named if parameter.grad is not None}
+
+    def put_gradients(self, model: nn.Module, gradients: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.unwrap(model).named_parameters():
+            parameter.grad = gradients.get(name)
 
     def join(self, models: Sequence[nn.Module]) -> AbstractContextManager[object]:  # noqa: ARG002 - the protocol's
         return _NOTHING
