@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,7 @@ from ..spec.machine import count_gpus
 from ..spec.resolve import Variant, resolve, resolve_sweep
 
 if TYPE_CHECKING:
-    from ..executor import Outcome
+    from ..executor import Asked, Outcome
 
 
 class Swept(NamedTuple):
@@ -33,6 +33,7 @@ def load(
     *,
     env: Mapping[str, str] | None = None,
     config_dirs: Sequence[str | Path] = (),
+    cwd: Path | None = None,
 ) -> ResolvedSpec:
     """The resolved spec of a job file.
 
@@ -41,6 +42,7 @@ def load(
         overrides: words such as `precision=bf16`, in Hydra's override grammar.
         env: the environment that `${oc.env:...}` reads; this process's when not given.
         config_dirs: folders that are searched for group files after the job's own.
+        cwd: where paths in overrides start; the current folder when not given.
 
     Raises:
         FindingsError: everything that is wrong with the document and the overrides, at once.
@@ -50,7 +52,7 @@ def load(
         Path(job),
         tuple(overrides),
         env=env,
-        cwd=Path.cwd(),
+        cwd=Path.cwd() if cwd is None else cwd,
         count_gpus=lambda: count_gpus(env),
         config_dirs=tuple(str(name) for name in config_dirs),
     )
@@ -115,7 +117,13 @@ def run(job: str | Path | ResolvedSpec, overrides: Sequence[str] = ()) -> Outcom
     return execute_plan(compile_plan(spec), Path(spec.project_dir))
 
 
-def execute_plan(planned: LaunchPlan, project_dir: Path) -> Outcome:
+def execute_plan(
+    planned: LaunchPlan,
+    project_dir: Path,
+    *,
+    asked: Asked | None = None,
+    begun: Callable[[Path], None] | None = None,
+) -> Outcome:
     """Runs a plan with the job's folder and this interpreter."""
     from ..executor import Settings, execute, runs_dir
 
@@ -128,6 +136,8 @@ def execute_plan(planned: LaunchPlan, project_dir: Path) -> Outcome:
         stderr=sys.stderr,
         color=sys.stdout.isatty(),
         argv=tuple(sys.argv),
+        asked=asked,
+        begun=begun,
     )
     return execute(planned, settings)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,27 +14,57 @@ from .common import SETTINGS, config_dir_option, fail, job_arguments, show_findi
 
 if TYPE_CHECKING:
     from ..compiler.plan import LaunchPlan
+    from ..executor import Asked
     from ..spec import ResolvedSpec
 
 
+def detach_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--detach`."""
+    return click.option("-d", "--detach", is_flag=True, help="Return at once, with the run's id; its output is kept.")(
+        function
+    )
+
+
 @click.command("run", context_settings=SETTINGS)
+@detach_option
 @click.option("--stale-ok", is_flag=True, help="Run a saved plan although files that it runs have changed since.")
 @config_dir_option
 @job_arguments
-def command(config_dirs: tuple[str, ...], job: str, overrides: tuple[str, ...], *, stale_ok: bool) -> int:
+def command(config_dirs: tuple[str, ...], job: str, overrides: tuple[str, ...], *, detach: bool, stale_ok: bool) -> int:
     """Run a job exactly as its plan says, or a plan that `jobc plan -o` saved.
 
     The exit code is that of the first process that failed, 128 and the signal's number where one ended it, 130 after
     Ctrl-C, and 2 for a job that cannot be run as written.
     """
-    from .api import execute_plan
+    from ..executor import Asked
 
+    asked = Asked(job=os.path.abspath(job), overrides=overrides, config_dirs=config_dirs, cwd=str(Path.cwd()))  # noqa: PTH100 - links stay
     try:
         planned, spec = _planned(job, overrides, config_dirs, stale_ok=stale_ok)
         show_findings(planned.findings)
-        return execute_plan(planned, Path(spec.project_dir)).exit_code
+        return carry_out(planned, Path(spec.project_dir), asked, detach=detach)
     except FindingsError as error:
         return fail(error)
+
+
+def carry_out(planned: LaunchPlan, project_dir: Path, asked: Asked | None, *, detach: bool) -> int:
+    """Runs a plan, here or in a process of its own, and says its id; the exit code.
+
+    Raises:
+        FindingsError: it cannot be started.
+    """
+    from .api import execute_plan
+
+    if not detach:
+        return execute_plan(planned, project_dir, asked=asked, begun=_say).exit_code
+    from .detach import detached
+
+    click.echo(detached(lambda begun: execute_plan(planned, project_dir, asked=asked, begun=begun)))
+    return 0
+
+
+def _say(run_dir: Path) -> None:
+    click.secho(f"jobc: run {run_dir.name}", err=True, dim=True)
 
 
 def _planned(

@@ -35,20 +35,29 @@ def of_run(word: str) -> tuple[LaunchPlan, ResolvedSpec]:
     """The plan of a run, named by its id, the beginning of it, or `last`, and its spec.
 
     Raises:
-        FindingsError: J407, there is no such run; J405, its plan cannot be read.
+        FindingsError: J407, there is no such run; J408, its record or its plan cannot be read.
     """
-    from ..compiler.plan import decode
     from ..executor import runs_dir
-    from ..executor.record import load
-    from ..executor.registry import find
+    from ..executor.registry import find, record_of
 
     run_dir = find(runs_dir(os.environ), word)
+    plan = plan_of(run_dir)
+    return plan, spec_of(plan, Path(record_of(run_dir).project_dir))
+
+
+def plan_of(run_dir: Path) -> LaunchPlan:
+    """The plan that a run carries out.
+
+    Raises:
+        FindingsError: J408, it cannot be read.
+    """
+    from ..compiler.plan import decode
+    from ..executor.registry import unreadable
+
     try:
-        plan = decode((run_dir / "plan.json").read_bytes())
-        project_dir = load(run_dir).project_dir
+        return decode((run_dir / "plan.json").read_bytes())
     except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
-        raise FindingsError((not_a_plan(str(run_dir), str(error)),)) from error
-    return plan, spec_of(plan, Path(project_dir))
+        raise unreadable(run_dir, str(error)) from error
 
 
 def write(plan: LaunchPlan, spec: ResolvedSpec, word: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .model import Failure, Outcome, Settings, runs_dir
+from .model import Asked, Failure, Outcome, Settings, runs_dir
 from .record import Record, alive, load
 from .run import execute, run_verb
 
-__all__ = ["Failure", "Outcome", "Record", "Settings", "alive", "execute", "load", "run_verb", "runs_dir"]
+__all__ = ["Asked", "Failure", "Outcome", "Record", "Settings", "alive", "execute", "load", "run_verb", "runs_dir"]

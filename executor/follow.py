@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Protocol
 
 from .lines import Lines
-from .screen import Screen, Source
+from .screen import Source
 
 _CHUNK = 1 << 16
 _CHUNKS = 16  # a turn of one file reads at most 1 MiB, so that a loud rank does not hide the others
+
+
+class Display(Protocol):
+    """What lines are handed to."""
+
+    def show(self, source: Source, block: bytes) -> None:
+        """Write whole lines of one source."""
+        ...
+
+    def update(self, source: Source, text: bytes) -> None:
+        """Show the unfinished line of a source."""
+        ...
 
 
 class Tail:
@@ -33,7 +46,7 @@ class Tail:
 class Follower:
     """Follows any number of files, each a piece at a time, so that memory stays small."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Display) -> None:
         self._screen = screen
         self._tails: dict[Path, Tail] = {}
 

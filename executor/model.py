@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -47,12 +47,22 @@ def failure_of(returncode: int, *, rank: int | None, lines: tuple[str, ...] = ()
     return Failure(rank=rank, code=returncode, lines=lines)
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run was made from: the absolute path of a job or a saved plan, the words after it, and the folder then."""
+
+    job: str
+    overrides: tuple[str, ...] = ()
+    config_dirs: tuple[str, ...] = ()
+    cwd: str
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What an execution needs to know about this machine and its caller.
 
     `project_dir` is where commands start that say nothing else. `env` is the environment that they inherit,
-    `grace` the seconds between asking a process to end and ending it, `argv` the command line to keep in the
-    run record.
+    `grace` the seconds between asking a process to end and ending it. `argv` is the command line and `asked` what it
+    was about, both for the run's record. `begun` is called with the run's folder once the run is recorded, before
+    anything is written to the streams.
     """
 
     project_dir: Path
@@ -64,6 +74,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grace: float = 30.0
     color: bool = False
     argv: tuple[str, ...] = ()
+    asked: Asked | None = None
+    begun: Callable[[Path], None] | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

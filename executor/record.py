@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -14,7 +13,7 @@ import msgspec
 from ..compiler.plan import LaunchPlan
 from ..spec.findings import FindingsError, finding
 from .files import write_atomically
-from .model import Failure
+from .model import Asked, Failure
 from .procfs import stat_of
 
 State = Literal["running", "succeeded", "failed", "stopped"]
@@ -43,6 +42,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     project_dir: str
     argv: tuple[str, ...] = ()
+    asked: Asked | None = None
 
 
 def new_run_dir(runs: Path, name: str) -> Path:
@@ -55,8 +55,9 @@ def new_run_dir(runs: Path, name: str) -> Path:
     try:
         runs.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
-            stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-            found = runs / f"{safe}-{stamp}-{secrets.token_hex(2)}"
+            now = datetime.now(UTC)
+            # The last word is the part of the second, so that names of runs are in the order of their starts.
+            found = runs / f"{safe}-{now:%Y%m%d-%H%M%S}-{now.microsecond * 65536 // 1_000_000:04x}"
             try:
                 found.mkdir(mode=0o700)
             except FileExistsError:
@@ -78,7 +79,15 @@ def unwritable(path: Path, error: OSError) -> FindingsError:
     return FindingsError((found,))
 
 
-def begin(plan: LaunchPlan, run_dir: Path, *, python: str, project_dir: Path, argv: tuple[str, ...]) -> Record:
+def begin(
+    plan: LaunchPlan,
+    run_dir: Path,
+    *,
+    python: str,
+    project_dir: Path,
+    argv: tuple[str, ...],
+    asked: Asked | None = None,
+) -> Record:
     """The record of a run that starts now, executed by this process."""
     mine = stat_of(os.getpid())
     return Record(
@@ -92,6 +101,7 @@ def begin(plan: LaunchPlan, run_dir: Path, *, python: str, project_dir: Path, ar
         python=_text(python),
         project_dir=_text(str(project_dir)),
         argv=tuple(_text(word) for word in argv),
+        asked=None if asked is None else _plain(asked),
     )
 
 
@@ -142,6 +152,15 @@ def alive(record: Record) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _plain(asked: Asked) -> Asked:
+    return Asked(
+        job=_text(asked.job),
+        overrides=tuple(map(_text, asked.overrides)),
+        config_dirs=tuple(map(_text, asked.config_dirs)),
+        cwd=_text(asked.cwd),
+    )
 
 
 def _text(word: str) -> str:

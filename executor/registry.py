@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,7 +12,7 @@ import msgspec
 
 from ..spec.findings import FindingsError, finding
 from . import record as records
-from .record import Record
+from .record import Record, unwritable
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,11 +25,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 def listed(runs: Path) -> Iterator[Run]:
     """Every run, the newest first; none where no run was ever started."""
-    try:
-        names = [entry.name for entry in runs.iterdir() if entry.is_dir()]
-    except FileNotFoundError:
-        return
-    for name in sorted(names, key=_moment, reverse=True):
+    for name in reversed(_names(runs)):
         yield _read(runs / name)
 
 
@@ -37,10 +35,7 @@ def find(runs: Path, word: str) -> Path:
     Raises:
         FindingsError: J407, there is no such run, or there are several.
     """
-    try:
-        names = sorted((entry.name for entry in runs.iterdir() if entry.is_dir()), key=_moment)
-    except FileNotFoundError:
-        names = []
+    names = _names(runs)
     if word == "last" and names:
         return runs / names[-1]
     found = [name for name in names if name == word] or [name for name in names if name.startswith(word)]
@@ -54,11 +49,50 @@ def find(runs: Path, word: str) -> Path:
     raise FindingsError((finding("J407", f"there is no run `{word}`", next_step=step),))
 
 
+def remove(run_dir: Path) -> None:
+    """Remove the folder of a run: first out of sight under another name, so that none is ever seen half there.
+
+    Raises:
+        FindingsError: J404, it cannot be removed.
+    """
+    hidden = run_dir.with_name(f".removed-{run_dir.name}")
+    try:
+        run_dir.rename(hidden)
+        shutil.rmtree(hidden)
+    except OSError as error:
+        raise unwritable(run_dir, error) from error
+
+
+def record_of(run_dir: Path) -> Record:
+    """The record of a run.
+
+    Raises:
+        FindingsError: J408, it cannot be read.
+    """
+    found = _read(run_dir)
+    if found.record is None:
+        raise unreadable(run_dir, found.why)
+    return found.record
+
+
+def unreadable(run_dir: Path, why: str) -> FindingsError:
+    """The error that says why what a run's folder holds cannot be read."""
+    step = "`jobc clean` removes such a folder where nothing of it is needed"
+    return FindingsError((finding("J408", f"the run in {run_dir} cannot be read: {why}", next_step=step),))
+
+
+def _names(runs: Path) -> list[str]:
+    """The names of all runs, the oldest first."""
+    try:
+        with os.scandir(runs) as entries:
+            return sorted((entry.name for entry in entries if not entry.name.startswith(".")), key=_moment)
+    except FileNotFoundError:
+        return []
+
+
 def _moment(name: str) -> tuple[str, str]:
-    """What runs are sorted by: the time of their start, which their names end with."""
-    _, _, stamp = name.rpartition("-")
-    head = name.removesuffix(f"-{stamp}")
-    return head[-15:], name
+    """What runs are sorted by: the time of their start, which their names have before the last word."""
+    return name[-20:], name
 
 
 def _read(run_dir: Path) -> Run:

@@ -39,12 +39,16 @@ def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
         check(plan, plan.submit, imagined, settings.env, secrets=plan.secrets)
         run_dir = records.new_run_dir(runs, plan.name)
         values = Values(plan, run_dir, project_dir, settings.python, os.getpid())
-        record = records.begin(plan, run_dir, python=settings.python, project_dir=project_dir, argv=settings.argv)
+        record = records.begin(
+            plan, run_dir, python=settings.python, project_dir=project_dir, argv=settings.argv, asked=settings.asked
+        )
         try:
             write_atomically(run_dir / "plan.json", encode(plan), 0o600)
             records.save(record, run_dir)
         except OSError as error:
             raise records.unwritable(run_dir, error) from error
+        if settings.begun is not None:
+            settings.begun(run_dir)
         screen = _screen(settings, interrupts)
         try:
             with subreaper():

@@ -57,6 +57,7 @@ CODES: dict[str, Code] = {
     "J405": Code("error", "A file is no plan that can be run."),
     "J406": Code("error", "A file that a saved plan sends or runs has changed since."),
     "J407": Code("error", "There is no such run."),
+    "J408": Code("error", "The record of a run cannot be read."),
     "J501": Code("error", "The world that the process joined is not the world that the plan says."),
     "J502": Code("error", "The resolved document of the run cannot be read."),
     "J503": Code("error", "A keyword in code contradicts a setting of the job."),
@@ -70,4 +71,8 @@ CODES: dict[str, Code] = {
     "J511": Code("error", "The model cannot be compiled as the job says."),
     "J512": Code("hint", "The job accumulates gradients, and the script does not use it."),
     "J513": Code("error", "Processes cannot be started from this one."),
+    "J514": Code("warning", "A process keeps the others waiting."),
+    "J515": Code("error", "Processes wait for each other in vain."),
+    "J516": Code("warning", "The run was asked to end, and nothing could be saved."),
+    "J520": Code("error", "A name stands for something that jobc does not have yet."),
 }

@@ -1,0 +1,102 @@
+"""What the processes of a run wrote, read from its folder: now, or while they write."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..compiler.plan import LaunchPlan
+from .follow import Display, Follower
+from .screen import Sink, Source
+from .torchelastic import worker_logs
+
+#: What a run without a terminal shows, in the order in which it came.
+SCREEN_LOG = "run.log"
+_TICK = 0.1  # seconds between two looks at growing files
+
+
+class Plain:
+    """A display without prefixes, for one process that wrote both its streams to one file."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def show(self, source: Source, block: bytes) -> None:  # noqa: ARG002 - there is one
+        """Write lines as they are."""
+        self._sink.write(block)
+
+    def update(self, source: Source, text: bytes) -> None:
+        """An unfinished line waits for its end."""
+
+
+class Matching:
+    """A display that passes on the lines which match a pattern."""
+
+    def __init__(self, display: Display, pattern: re.Pattern[bytes]) -> None:
+        self._display = display
+        self._pattern = pattern
+
+    def show(self, source: Source, block: bytes) -> None:
+        """Write those of some whole lines that match."""
+        lines = [line for line in block.splitlines(keepends=True) if self._pattern.search(line.rstrip(b"\n"))]
+        if lines:
+            self._display.show(source, b"".join(lines))
+
+    def update(self, source: Source, text: bytes) -> None:
+        """An unfinished line matches nothing yet."""
+
+
+def inherits(plan: LaunchPlan) -> bool:
+    """Whether the run's processes write to the streams of whoever started it, and to no files of their own."""
+    return all(command.output == "inherit" for node in plan.nodes for command in node.commands)
+
+
+def sources(plan: LaunchPlan, run_dir: Path, rank: int | None = None) -> list[tuple[Source, Path]]:
+    """The files of a run's processes, of one rank or of all: earlier attempts first, then by rank."""
+    logs = run_dir / "logs"
+    if inherits(plan):
+        path = logs / SCREEN_LOG
+        return [(Source(0, "stdout"), path)] if path.exists() else []
+    found: list[tuple[Source, Path]] = []
+    for command in (command for node in plan.nodes for command in node.commands):
+        if command.output == "torchelastic":
+            found += worker_logs(logs, command.ranks, ())
+        elif command.output == "capture":
+            found += _captured(logs, command.ranks)
+    return [(source, path) for source, path in found if rank is None or source.rank == rank]
+
+
+def _captured(logs: Path, ranks: tuple[int, ...]) -> Iterator[tuple[Source, Path]]:
+    for rank in ranks:
+        for stream in ("stdout", "stderr"):
+            path = logs / f"rank_{rank}.{stream}.log"
+            if path.exists():
+                yield Source(rank, stream), path
+
+
+def show(plan: LaunchPlan, run_dir: Path, display: Display, rank: int | None = None) -> bool:
+    """Hand everything that was written so far to a display, rank by rank; whether there are any files."""
+    found = sources(plan, run_dir, rank)
+    for source, path in found:
+        follower = Follower(display)
+        follower.add(source, path)
+        follower.finish()
+    return bool(found)
+
+
+def follow(plan: LaunchPlan, run_dir: Path, display: Display, rank: int | None, running: Callable[[], bool]) -> None:
+    """Hand everything that is written to a display, as it comes, until the run ends."""
+    follower = Follower(display)
+    known: set[Path] = set()
+    going_on = True
+    while going_on:
+        going_on = running()  # asked before the look at the files, so that the last words are not missed
+        for source, path in sources(plan, run_dir, rank):
+            if path not in known:
+                known.add(path)
+                follower.add(source, path)
+        if not follower.pump() and going_on:
+            time.sleep(_TICK)
+    follower.finish()
