@@ -21,7 +21,39 @@ if TYPE_CHECKING:
     from .runtime.availability import is_xpu_available as is_xpu_available
     from .runtime.bars import tqdm as tqdm
     from .runtime.batch_size import find_executable_batch_size as find_executable_batch_size
+    from .runtime.empty import init_empty_weights as init_empty_weights
+    from .runtime.empty import init_on_device as init_on_device
+    from .runtime.fitting import infer_auto_device_map as infer_auto_device_map
     from .runtime.kinds import DistributedType as DistributedType
+    from .runtime.later import AORecipeKwargs as AORecipeKwargs
+    from .runtime.later import BnbQuantizationConfig as BnbQuantizationConfig
+    from .runtime.later import DeepSpeedPlugin as DeepSpeedPlugin
+    from .runtime.later import DeepSpeedSequenceParallelConfig as DeepSpeedSequenceParallelConfig
+    from .runtime.later import DummyOptim as DummyOptim
+    from .runtime.later import DummyScheduler as DummyScheduler
+    from .runtime.later import FP8RecipeKwargs as FP8RecipeKwargs
+    from .runtime.later import GeneralTracker as GeneralTracker
+    from .runtime.later import GPTTrainStep as GPTTrainStep
+    from .runtime.later import LocalSGD as LocalSGD
+    from .runtime.later import LoggerType as LoggerType
+    from .runtime.later import MegatronLMDummyDataLoader as MegatronLMDummyDataLoader
+    from .runtime.later import MegatronLMDummyScheduler as MegatronLMDummyScheduler
+    from .runtime.later import MegatronLMPlugin as MegatronLMPlugin
+    from .runtime.later import MSAMPRecipeKwargs as MSAMPRecipeKwargs
+    from .runtime.later import ParallelismConfig as ParallelismConfig
+    from .runtime.later import ProfileKwargs as ProfileKwargs
+    from .runtime.later import TERecipeKwargs as TERecipeKwargs
+    from .runtime.later import TorchContextParallelConfig as TorchContextParallelConfig
+    from .runtime.later import TorchTensorParallelPlugin as TorchTensorParallelPlugin
+    from .runtime.later import avg_losses_across_data_parallel_group as avg_losses_across_data_parallel_group
+    from .runtime.later import load_and_quantize_model as load_and_quantize_model
+    from .runtime.later import merge_fsdp_weights as merge_fsdp_weights
+    from .runtime.later import on_main_process as on_main_process
+    from .runtime.later import prepare_pippy as prepare_pippy
+    from .runtime.later import register_tracker_class as register_tracker_class
+    from .runtime.later import write_basic_config as write_basic_config
+    from .runtime.launching import PrepareForLaunch as PrepareForLaunch
+    from .runtime.launching import patch_environment as patch_environment
     from .runtime.loading import load_checkpoint_in_model as load_checkpoint_in_model
     from .runtime.logs import get_logger as get_logger
     from .runtime.notebook import debug_launcher as debug_launcher
@@ -48,6 +80,11 @@ if TYPE_CHECKING:
     from .runtime.plugins import TorchDynamoPlugin as TorchDynamoPlugin
     from .runtime.seed import set_seed as set_seed
     from .runtime.skipping import skip_first_batches as skip_first_batches
+    from .runtime.spreading import cpu_offload as cpu_offload
+    from .runtime.spreading import disk_offload as disk_offload
+    from .runtime.spreading import dispatch_model as dispatch_model
+    from .runtime.spreading import load_checkpoint_and_dispatch as load_checkpoint_and_dispatch
+    from .runtime.state import AcceleratorState as AcceleratorState
     from .runtime.state import PartialState as PartialState
     from .spec.findings import Finding as Finding
     from .spec.findings import FindingsError as FindingsError
@@ -72,7 +109,45 @@ _NAMES = {
     ),
     ".runtime.bars": ("tqdm",),
     ".runtime.batch_size": ("find_executable_batch_size",),
+    ".runtime.empty": (
+        "init_empty_weights",
+        "init_on_device",
+    ),
+    ".runtime.fitting": ("infer_auto_device_map",),
     ".runtime.kinds": ("DistributedType",),
+    ".runtime.later": (
+        "AORecipeKwargs",
+        "BnbQuantizationConfig",
+        "DeepSpeedPlugin",
+        "DeepSpeedSequenceParallelConfig",
+        "DummyOptim",
+        "DummyScheduler",
+        "FP8RecipeKwargs",
+        "GPTTrainStep",
+        "GeneralTracker",
+        "LocalSGD",
+        "LoggerType",
+        "MSAMPRecipeKwargs",
+        "MegatronLMDummyDataLoader",
+        "MegatronLMDummyScheduler",
+        "MegatronLMPlugin",
+        "ParallelismConfig",
+        "ProfileKwargs",
+        "TERecipeKwargs",
+        "TorchContextParallelConfig",
+        "TorchTensorParallelPlugin",
+        "avg_losses_across_data_parallel_group",
+        "load_and_quantize_model",
+        "merge_fsdp_weights",
+        "on_main_process",
+        "prepare_pippy",
+        "register_tracker_class",
+        "write_basic_config",
+    ),
+    ".runtime.launching": (
+        "PrepareForLaunch",
+        "patch_environment",
+    ),
     ".runtime.loading": ("load_checkpoint_in_model",),
     ".runtime.logs": ("get_logger",),
     ".runtime.notebook": (
@@ -105,7 +180,16 @@ _NAMES = {
     ),
     ".runtime.seed": ("set_seed",),
     ".runtime.skipping": ("skip_first_batches",),
-    ".runtime.state": ("PartialState",),
+    ".runtime.spreading": (
+        "cpu_offload",
+        "disk_offload",
+        "dispatch_model",
+        "load_checkpoint_and_dispatch",
+    ),
+    ".runtime.state": (
+        "AcceleratorState",
+        "PartialState",
+    ),
     ".spec.findings": (
         "Finding",
         "FindingsError",
@@ -115,42 +199,78 @@ _NAMES = {
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "AORecipeKwargs",
     "Accelerator",
+    "AcceleratorState",
     "AutocastKwargs",
+    "BnbQuantizationConfig",
     "DDPCommunicationHookType",
     "DataLoaderConfiguration",
+    "DeepSpeedPlugin",
+    "DeepSpeedSequenceParallelConfig",
     "DistributedDataParallelKwargs",
     "DistributedType",
+    "DummyOptim",
+    "DummyScheduler",
+    "FP8RecipeKwargs",
     "Finding",
     "FindingsError",
     "FullyShardedDataParallelPlugin",
+    "GPTTrainStep",
+    "GeneralTracker",
     "GradScalerKwargs",
     "GradientAccumulationPlugin",
     "InitProcessGroupKwargs",
     "JobcError",
+    "LocalSGD",
+    "LoggerType",
+    "MSAMPRecipeKwargs",
+    "MegatronLMDummyDataLoader",
+    "MegatronLMDummyScheduler",
+    "MegatronLMPlugin",
+    "ParallelismConfig",
     "PartialState",
+    "PrepareForLaunch",
+    "ProfileKwargs",
     "ProjectConfiguration",
+    "TERecipeKwargs",
+    "TorchContextParallelConfig",
     "TorchDynamoPlugin",
+    "TorchTensorParallelPlugin",
     "__version__",
+    "avg_losses_across_data_parallel_group",
     "broadcast",
     "broadcast_object_list",
+    "cpu_offload",
     "debug_launcher",
+    "disk_offload",
+    "dispatch_model",
     "extract_model_from_parallel",
     "find_executable_batch_size",
     "gather",
     "gather_object",
     "get_logger",
+    "infer_auto_device_map",
+    "init_empty_weights",
+    "init_on_device",
     "is_cuda_available",
     "is_npu_available",
     "is_schedulefree_available",
     "is_torch_xla_available",
     "is_xpu_available",
     "load",
+    "load_and_quantize_model",
+    "load_checkpoint_and_dispatch",
     "load_checkpoint_in_model",
+    "merge_fsdp_weights",
     "notebook_launcher",
+    "on_main_process",
     "pad_across_processes",
+    "patch_environment",
     "plan",
+    "prepare_pippy",
     "reduce",
+    "register_tracker_class",
     "release_memory",
     "run",
     "send_to_device",
@@ -158,6 +278,7 @@ __all__ = [
     "skip_first_batches",
     "tqdm",
     "wait_for_everyone",
+    "write_basic_config",
 ]
 
 

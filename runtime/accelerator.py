@@ -13,8 +13,10 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from . import arguments, operations, saving, strategies, world
+from .checkpoint.attach import attach
+from .checkpoint.contents import Training
+from .checkpoint.face import Checkpointed
 from .communication import sender
-from .configured import ConfiguredView
 from .data import LoaderParts, PreparedLoader
 from .gradients import Gradients
 from .joining import uneven
@@ -37,10 +39,10 @@ from .scheduler import PreparedScheduler
 from .seed import set_seed
 from .settings import kind_of, settle
 from .skipping import skip_first_batches
-from .state import AcceleratorState
+from .state import AcceleratorState, remember
 
 
-class Accelerator(ConfiguredView):
+class Accelerator(Checkpointed):
     """Makes a plain PyTorch training loop run as the job says: on its devices, in its precision, over its processes.
 
     The job's settings come from the document that `jobc run` gives to the process. Started in another way (`python`,
@@ -55,7 +57,8 @@ class Accelerator(ConfiguredView):
         cpu: True trains on the CPU even where there is a GPU; False leaves the choice.
         dataloader_config: How prepared loaders deal out their batches.
         fsdp_plugin: Options of the paradigm `fsdp`; it is chosen where the job names none.
-        rng_types: Only `generator`: the order of the data is the same in all processes by itself.
+        rng_types: `torch`, `cuda`: when an epoch begins, all processes take this global random state of the first one;
+            `generator`: the order of the data, which is the same in all processes anyway.
         log_with: Only None, until there are trackers.
         project_dir: The folder of the project's files.
         project_config: The same with more to say.
@@ -127,6 +130,7 @@ class Accelerator(ConfiguredView):
             },
         )
         self._begin(arguments.read(given))
+        remember(self)
 
     def _begin(self, said: arguments.Arguments) -> None:
         environment = world.environment()
@@ -163,6 +167,20 @@ class Accelerator(ConfiguredView):
             self._live,
             sync_each_batch=said.accumulation.sync_each_batch,
         )
+        self._keeper = attach(
+            Training(
+                world=found,
+                collectives=self._collectives,
+                strategy=self._strategy,
+                prepared=self._prepared,
+                progress=self._progress,
+                live=self._live,
+                gradients=self._gradients,
+                scale=self._precision.scale,
+            ),
+            said.project,
+            spec,
+        )
         self._triggered = False
 
     # --- how it was set up --------------------------------------------------------------------------------------------
@@ -175,7 +193,7 @@ class Accelerator(ConfiguredView):
     @property
     def state(self) -> AcceleratorState:
         """The world and the precision, to read and to print."""
-        return AcceleratorState(self._world, self.distributed_type, self.mixed_precision)
+        return AcceleratorState.of(self, self._world)
 
     @property
     def mixed_precision(self) -> str:
@@ -402,5 +420,12 @@ class Accelerator(ConfiguredView):
         return self.free_memory(*objects)
 
     def end_training(self) -> None:
-        """Closes the process group that this Accelerator opened. A normal end of the interpreter does it too."""
+        """Closes the process group that this Accelerator opened. A normal end of the interpreter does it too.
+
+        A checkpoint that is still being written is waited for.
+
+        Raises:
+            FindingsError: J524, that checkpoint could not be written.
+        """
+        self._keeper.settle()
         self._group.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from ..spec.findings import FindingsError, finding
+from .device_map import DISK, DeviceMap, Spot
+from .fitting import type_of
+from .named import put, tensor_of
+from .offloading import Folder
 from .operations import extract_model_from_parallel
 from .places import caller_place
 from .saving import INDEX_ENDING, MODEL_FILE, PICKLED_FILE
+from .visiting import not_here, spread_of
 
 
 class Loaded(NamedTuple):
@@ -25,9 +31,13 @@ class Loaded(NamedTuple):
 
 def load_checkpoint_in_model(
     model: nn.Module,
-    checkpoint: str | Path,
+    checkpoint: str | PathLike[str],
     device_map: Mapping[str, int | str | torch.device] | None = None,
-    dtype: torch.dtype | None = None,
+    offload_folder: str | PathLike[str] | None = None,
+    dtype: torch.dtype | str | None = None,
+    offload_state_dict: bool = False,  # noqa: ARG001, FBT001, FBT002 - one tensor is in memory at a time either way
+    offload_buffers: bool = False,  # noqa: FBT001, FBT002 - the signature that scripts have
+    keep_in_fp32_modules: Sequence[str] | None = None,
     *,
     strict: bool = False,
 ) -> Loaded:
@@ -40,8 +50,13 @@ def load_checkpoint_in_model(
         model: The plain module, or a prepared one.
         checkpoint: A `.safetensors` or pickled file, an index of several (`.index.json`), or the folder of either.
         device_map: Where modules go, by the start of their names: `{"": "cuda:0"}`, `{"encoder": 0, "head": "cpu"}`;
-            the longest start counts. Without it tensors stay where they are.
+            the longest start counts. What goes to the `disk` is written to `offload_folder` and is on the meta device
+            here, until `dispatch_model` is told of that folder. Without a map tensors stay where they are.
+        offload_folder: Where the parts that go to the `disk` are written, each tensor as a file.
         dtype: What floating-point tensors become; None keeps the model's own types.
+        offload_state_dict: Either value: never more than one tensor of the checkpoint is in memory on its way.
+        offload_buffers: Buffers of parts that go to the `disk` are written there too.
+        keep_in_fp32_modules: Modules, by any part of their names, whose tensors become float32 whatever `dtype` says.
         strict: Names that do not match are an error.
 
     Raises:
@@ -49,7 +64,14 @@ def load_checkpoint_in_model(
             do not match; J507, `device_map` names a device that cannot hold tensors or leaves parts of the model out.
     """
     inner = extract_model_from_parallel(model, keep_torch_compile=False)
-    targets = _Targets(inner, device_map, dtype)
+    places = None if device_map is None else DeviceMap(inner, device_map)
+    if places is not None and DISK in places.spots and offload_folder is None:
+        cause = "offload_folder: a part of the model goes to the disk, and no folder is named"
+        raise FindingsError((finding("J507", cause, place=caller_place(), next_step="name a folder"),))
+    folder = None if offload_folder is None else Folder(Path(offload_folder))
+    targets = _Targets(
+        inner, places, folder, _Types(type_of(dtype), keep_in_fp32_modules or ()), buffers=offload_buffers
+    )
     targets.place()
     unexpected: list[str] = []
     seen: set[str] = set()
@@ -59,9 +81,11 @@ def load_checkpoint_in_model(
                 unexpected.append(name)
                 continue
             # An alias may be a view of the stored tensor, whose memory is filled with it.
-            if not alias or targets.fits(name, value):
+            if not alias or (name not in seen and targets.fits(name, value)):
                 targets.fill(name, value)
             seen |= targets.together(name)
+    if folder is not None:
+        folder.finish()
     missing = [name for name in targets.names if name not in seen]
     if strict and (missing or unexpected):
         cause = f"`{checkpoint}` does not fit the {type(inner).__name__}: missing {missing}, unexpected {unexpected}"
@@ -69,16 +93,34 @@ def load_checkpoint_in_model(
     return Loaded(missing, unexpected)
 
 
+class _Types(NamedTuple):
+    """What floating-point tensors become, and the modules whose tensors become float32 instead."""
+
+    wanted: torch.dtype | None
+    single: Sequence[str]
+
+    def of(self, name: str, value: Any) -> torch.dtype | None:
+        """What the tensor of a name becomes; None keeps its type."""
+        if self.wanted is None or not (isinstance(value, Tensor) and value.is_floating_point()):
+            return None
+        return torch.float32 if {*self.single} & {*name.split(".")} else self.wanted
+
+
 class _Targets:
     """The tensors of a model that can be filled, by name."""
 
-    def __init__(self, model: nn.Module, device_map: Mapping[str, Any] | None, dtype: torch.dtype | None) -> None:
+    def __init__(
+        self, model: nn.Module, places: DeviceMap | None, folder: Folder | None, types: _Types, *, buffers: bool
+    ) -> None:
         self._model = model
-        self._map = None if device_map is None else {name: _device(value) for name, value in device_map.items()}
-        self._dtype = dtype
-        self.names = dict.fromkeys(model.state_dict(keep_vars=True))
+        self._places = places
+        self._folder = folder
+        self._types = types
+        state = model.state_dict(keep_vars=True)
+        self.names = dict.fromkeys(state)
+        self._stays = set[str]() if buffers else {name for name, _ in model.named_buffers(remove_duplicate=False)}
         self._owners: dict[int, set[str]] = {}
-        for name, value in model.state_dict(keep_vars=True).items():
+        for name, value in state.items():
             self._owners.setdefault(id(value), set()).add(name)
 
     def together(self, name: str) -> set[str]:
@@ -93,7 +135,8 @@ class _Targets:
         """Moves what is there already, in place, so that optimizers and ties are kept."""
         for name in self.names:
             value = self._now(name)
-            device, kind = self._device_of(name), self._type_of(value)
+            spot, kind = self._spot(name), self._types.of(name, value)
+            device = None if spot in (DISK, torch.device("meta")) else spot
             if isinstance(value, Tensor) and not value.is_meta and (device or kind):
                 value.data = value.data.to(device=device, dtype=kind)
 
@@ -106,9 +149,22 @@ class _Targets:
         if target.shape != value.shape:
             cause = f"`{name}` has shape {tuple(value.shape)} in the checkpoint and {tuple(target.shape)} in the model"
             raise _refused(cause, "load a checkpoint of this model")
-        if target.is_meta:
-            self._replace(name, target, value.to(self._device_of(name) or "cpu", self._type_of(target) or target.dtype))
-            return
+        if spread_of(self._model) is not None and target.is_meta:
+            raise not_here(name)
+        kind = self._types.of(name, target) or target.dtype
+        spots = [self._spot(each) for each in self.together(name)]
+        device = next((spot for spot in spots if spot != DISK), None)
+        if self._folder is not None and DISK in spots and device is None:
+            stored = value.to(kind)
+            for each in (name, *self.together(name)):
+                self._folder.write(each, stored)
+            self._replace(name, target, stored.to("meta"))
+        elif target.is_meta:
+            self._replace(name, target, value.to(device or "cpu", kind))
+        else:
+            self._copy(target, value)
+
+    def _copy(self, target: Tensor, value: Tensor) -> None:
         mesh = getattr(target, "device_mesh", None)
         if mesh is not None:
             from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415 - only sharded models need it
@@ -121,40 +177,16 @@ class _Targets:
         names = self.together(name)
         fresh = nn.Parameter(value, former.requires_grad) if isinstance(former, nn.Parameter) else value
         for each in names:
-            owner, last = self._owner(each)
-            setattr(owner, last, fresh)
+            put(self._model, each, fresh)
         self._owners[id(fresh)] = names
 
     def _now(self, name: str) -> Any:
-        owner, last = self._owner(name)
-        return getattr(owner, last, None)
+        return tensor_of(self._model, name)
 
-    def _owner(self, name: str) -> tuple[nn.Module, str]:
-        path, _, last = name.rpartition(".")
-        return self._model.get_submodule(path), last
-
-    def _type_of(self, value: Any) -> torch.dtype | None:
-        floats = isinstance(value, Tensor) and value.is_floating_point()
-        return self._dtype if floats else None
-
-    def _device_of(self, name: str) -> torch.device | None:
-        if self._map is None:
-            return None
-        fitting = [start for start in self._map if start in ("", name) or name.startswith(f"{start}.")]
-        if not fitting:
-            cause = f"device_map: no entry is for `{name}`"
-            step = 'name a module that it is in, or use `{"": device}` for the whole model'
-            raise FindingsError((finding("J507", cause, place=caller_place(), next_step=step),))
-        return self._map[max(fitting, key=len)]
-
-
-def _device(value: Any) -> torch.device:
-    try:
-        return torch.device("cuda", value) if isinstance(value, int) else torch.device(value)
-    except RuntimeError as error:
-        cause = f"device_map: `{value}` is no device that holds tensors"
-        step = "use a device such as `cpu` or `cuda:0`; weights are not offloaded to a disk"
-        raise FindingsError((finding("J507", cause, place=caller_place(), next_step=step),)) from error
+    def _spot(self, name: str) -> Spot | None:
+        """Where a tensor goes; None where it is."""
+        found = None if self._places is None else self._places.of(name)
+        return torch.device("cpu") if found == DISK and name in self._stays else found
 
 
 def _files(checkpoint: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from .precision import Precision
 from .progress import Progress
 from .scheduler import FreeScheduler, PreparedScheduler, hint_of_pace
 from .strategies.base import Strategy
+from .visiting import spread_of
 
 
 class Prepared:
@@ -80,7 +81,8 @@ class Prepared:
         if _holds(self.models, model):
             return model
         self._precision.wrap_forward(model)
-        self.models.append(model.to(self.parts.world.device) if (self._places if place is None else place) else model)
+        moves = (self._places if place is None else place) and spread_of(model) is None
+        self.models.append(model.to(self.parts.world.device) if moves else model)
         return self.models[-1]
 
     def clear(self) -> None:
@@ -98,6 +100,10 @@ class Prepared:
     def _model(self, model: nn.Module, *, place: bool) -> nn.Module:
         if _holds(self.models, model):
             return model
+        if spread_of(model) is not None:
+            place = False
+            if self.parts.world.size > 1:
+                raise FindingsError((_spread(model),))
         inner = self._strategy.unwrap(model)
         self._precision.wrap_forward(inner)
         compile_in_place(inner, self.parts.settings.compile)
@@ -165,6 +171,17 @@ def _inner(optimizer: Any) -> Any:
 
 def _holds(known: list[Any], item: object) -> bool:
     return any(other is item for other in known)
+
+
+def _spread(model: nn.Module) -> Any:
+    return finding(
+        "J504",
+        f"`prepare` was given a {type(model).__name__} that `dispatch_model` spread over devices, in a world of several"
+        " processes, each of which would want all of them",
+        place=caller_place(),
+        next_step="prepare the model whole; `paradigm=fsdp` is for models that do not fit on one device.\n"
+        "`prepare_model(model, evaluation_mode=True)` takes it as it is",
+    )
 
 
 def _unknown(item: object) -> Any:

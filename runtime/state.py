@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol, Self
+from weakref import ref
 
 from ..spec.model import AutoHardware, Cpu
 from . import world
-from .kinds import DistributedType
+from .kinds import DistributedType, kind_of_job
 from .plugins import InitProcessGroupKwargs
+from .settings import Keywords, kind_of, settle
 from .view import WorldView
 
 
@@ -50,10 +53,63 @@ class PartialState(WorldView):
         return describe(self)
 
 
-class AcceleratorState(WorldView):
-    """What `accelerator.state` shows: the world, and what the Accelerator was set to. It cannot be changed."""
+class _Configured(Protocol):
+    """What an Accelerator says of itself."""
 
-    def __init__(self, found: world.World, kind: DistributedType, mixed_precision: str) -> None:
+    @property
+    def distributed_type(self) -> DistributedType: ...
+
+    @property
+    def mixed_precision(self) -> str: ...
+
+
+#: Finds the Accelerator that was made last, if it is still there.
+_newest: Callable[[], _Configured | None] = lambda: None  # noqa: E731 - a weak reference takes its place
+
+
+def remember(made: _Configured) -> None:
+    """Takes note of the Accelerator that was made last."""
+    global _newest  # noqa: PLW0603 - Accelerate's scripts ask for the state without the Accelerator
+    _newest = ref(made)
+
+
+class AcceleratorState(WorldView):
+    """The world, and what an Accelerator was set to; it cannot be changed. `accelerator.state` is one too.
+
+    Made by itself it shows the settings of the newest Accelerator; before there is one, and where a precision is given,
+    what the job and the arguments say. It opens the process group where none is open.
+
+    Args:
+        mixed_precision: `no`, `bf16` or `fp16`; None leaves it to the newest Accelerator, or the job.
+        cpu: True takes the CPU even where there is a GPU.
+
+    Raises:
+        FindingsError: As an Accelerator's constructor does.
+    """
+
+    def __init__(
+        self,
+        mixed_precision: str | None = None,
+        cpu: bool = False,  # noqa: FBT001, FBT002 - the signature that scripts have
+    ) -> None:
+        environment = world.environment()
+        spec = world.read_spec(environment)
+        settings = settle(spec, Keywords(mixed_precision=mixed_precision, cpu=cpu or None))
+        found, _ = world.join(environment, settings.hardware, spec)
+        newest = _newest() if mixed_precision is None else None
+        if newest is None:
+            self._show(found, kind_of_job(settings.paradigm, found), kind_of(settings.precision))
+        else:
+            self._show(found, newest.distributed_type, newest.mixed_precision)
+
+    @classmethod
+    def of(cls, owner: _Configured, found: world.World) -> Self:
+        """The state of an Accelerator."""
+        state = cls.__new__(cls)
+        state._show(found, owner.distributed_type, owner.mixed_precision)  # noqa: SLF001 - it is one of this class
+        return state
+
+    def _show(self, found: world.World, kind: DistributedType, mixed_precision: str) -> None:
         super().__init__(found)
         self._kind = kind
         self._mixed_precision = mixed_precision

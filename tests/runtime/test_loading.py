@@ -109,7 +109,12 @@ def test_what_does_not_fit_is_told_or_refused(tmp_path):
         load_checkpoint_in_model(nn.Linear(1, 1), tmp_path / "..")
     with pytest.raises(FindingsError, match="there is no checkpoint"):
         load_checkpoint_in_model(nn.Linear(1, 1), tmp_path / "no.safetensors")
-    for wrong, words in (({"": "disk"}, "no device"), ({"0": "cpu"}, "no entry is for `1.")):
+    for wrong, words in (
+        ({"": "disk"}, "no folder is named"),
+        ({"": "moon"}, "no device"),
+        ({"2": "cpu"}, "no part `2`"),
+        ({"0": "cpu"}, "no entry is for `1."),
+    ):
         with pytest.raises(FindingsError, match=words):
             load_checkpoint_in_model(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), tmp_path, device_map=wrong)
 

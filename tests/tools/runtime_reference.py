@@ -13,17 +13,19 @@ tuples, dictionaries and dataclasses with tensors in it. Errors are `FindingsErr
 `wait_for_everyone`.
 """
 OURS = {"Finding", "FindingsError", "JobcError", "load", "plan", "run", "__version__"}
-FIRST = ("Accelerator", "PartialState", "DistributedType")
+FIRST = ("Accelerator", "PartialState", "AcceleratorState", "DistributedType")
 
 
 def page():
     """The whole page."""
     names = sorted(set(jobc.__all__) - OURS - set(FIRST), key=str.lower)
+    waiting = [name for name in names if getattr(jobc, name).__module__ == "jobc.runtime.later"]
+    names = [name for name in names if name not in waiting]
     plugins = [name for name in names if inspect.isclass(getattr(jobc, name))]
     functions = [name for name in names if name not in plugins]
     parts = [HEAD]
     for name in FIRST:
-        parts += [f"## {name}\n", *_class(getattr(jobc, name), members=name != "DistributedType")]
+        parts += [f"## {name}\n", *_class(getattr(jobc, name), members=name in ("Accelerator", "PartialState"))]
     parts.append("## Classes that the constructor takes\n")
     for name in plugins:
         parts += [f"### {name}\n", *_class(getattr(jobc, name), members=False)]
@@ -31,6 +33,9 @@ def page():
     for name in functions:
         function = getattr(jobc, name)
         parts += [f"### `{name}{_signature(function)}`\n", _text(function)]
+    parts.append("## Names of what is not there yet\n")
+    for name in waiting:
+        parts += [f"### {name}\n", _text(getattr(jobc, name))]
     return "\n".join(parts).rstrip() + "\n"
 
 
