@@ -45,6 +45,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     asked: Asked | None = None
 
 
+_DECODER = msgspec.json.Decoder(Record)
+
+
 def new_run_dir(runs: Path, name: str) -> Path:
     """Create the folder of a new run, for its owner only; no two runs ever get the same.
 
@@ -135,7 +138,8 @@ def load(run_dir: Path) -> Record:
         OSError: it cannot be read.
         msgspec.MsgspecError: it is not a record.
     """
-    return msgspec.json.decode((run_dir / "record.json").read_bytes(), type=Record)
+    with open(f"{run_dir}/record.json", "rb", buffering=0) as file:  # noqa: PTH123 - a registry may hold thousands
+        return _DECODER.decode(file.read())
 
 
 def alive(record: Record) -> bool:

@@ -189,5 +189,7 @@ def _summary(failure: Failure, run_dir: Path, screen: Screen) -> str:
     )
     if not shown:
         lines += [f"  | {line}" for line in failure.lines]
-    lines.append(f"  logs in {run_dir / 'logs'}" if any((run_dir / "logs").iterdir()) else f"  run in {run_dir}")
+    kept = any((run_dir / "logs").iterdir())
+    one = "" if failure.rank is None else f" --rank {failure.rank}"
+    lines.append(f"  jobc logs {run_dir.name}{one}   shows more" if kept else f"  run in {run_dir}")
     return "\n".join(lines) + "\n"

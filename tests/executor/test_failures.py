@@ -78,7 +78,7 @@ def test_summary_repeats_what_others_have_buried(house):
     )
     fails = "import os, time\nwhile not os.path.exists('ready'): time.sleep(0.01)\nraise ValueError('the reason')"
     outcome, _, err = house.run(house.plan(house.python(loud), house.python(fails, rank=1)))
-    end = b"\n  | ValueError: the reason\n  logs in " + os.fsencode(outcome.run_dir) + b"/logs\n"
+    end = b"\n  | ValueError: the reason\n  jobc logs " + outcome.run_id.encode() + b" --rank 1   shows more\n"
     assert b"jobc: rank 1 failed: exit code 1\n  | Traceback" in err
     assert err.endswith(end)
 
