@@ -95,7 +95,7 @@ def _sweep(form: str, config_dirs: tuple[str, ...], job: str, overrides: tuple[s
     except FindingsError as error:
         return fail(error)
     if any(one.plan is None for one in swept):
-        return _fail_sweep(swept)
+        return fail_sweep(swept)
     from ..compiler.sweep import Planned, render_sweep
 
     plans = tuple(
@@ -113,7 +113,7 @@ def _sweep(form: str, config_dirs: tuple[str, ...], job: str, overrides: tuple[s
     return 0
 
 
-def _fail_sweep(swept: tuple[Swept, ...]) -> int:
+def fail_sweep(swept: tuple[Swept, ...]) -> int:
     """Each finding once, with the plans that have it where not all have."""
     found: dict[Finding, list[str]] = {}
     for one in swept:

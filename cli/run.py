@@ -28,18 +28,31 @@ def detach_option(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("run", context_settings=SETTINGS)
 @detach_option
 @click.option("--stale-ok", is_flag=True, help="Run a saved plan although files that it runs have changed since.")
+@click.option("-m", "--multirun", is_flag=True, help="Run every combination of overrides with several values.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs of -m at a time.")
 @config_dir_option
 @job_arguments
-def command(config_dirs: tuple[str, ...], job: str, overrides: tuple[str, ...], *, detach: bool, stale_ok: bool) -> int:
+def command(
+    config_dirs: tuple[str, ...],
+    job: str,
+    overrides: tuple[str, ...],
+    *,
+    detach: bool,
+    stale_ok: bool,
+    multirun: bool,
+    jobs: int,
+) -> int:
     """Run a job exactly as its plan says, or a plan that `jobc plan -o` saved.
 
     The exit code is that of the first process that failed, 128 and the signal's number where one ended it, 130 after
-    Ctrl-C, and 2 for a job that cannot be run as written.
+    Ctrl-C, and 2 for a job that cannot be run as written. With -m each run keeps its output in its own folder.
     """
     from ..executor import Asked
 
     asked = Asked(job=os.path.abspath(job), overrides=overrides, config_dirs=config_dirs, cwd=str(Path.cwd()))  # noqa: PTH100 - links stay
     try:
+        if multirun:
+            return _sweep(asked, job, jobs, detach=detach)
         planned, spec = _planned(job, overrides, config_dirs, stale_ok=stale_ok)
         show_findings(planned.findings)
         return carry_out(planned, Path(spec.project_dir), asked, detach=detach)
@@ -61,6 +74,34 @@ def carry_out(planned: LaunchPlan, project_dir: Path, asked: Asked | None, *, de
 
     click.echo(detached(lambda begun: execute_plan(planned, project_dir, asked=asked, begun=begun)))
     return 0
+
+
+def _sweep(asked: Asked, job: str, jobs: int, *, detach: bool) -> int:
+    import msgspec
+
+    from .api import sweep
+    from .multirun import One, Sweep, title_of
+    from .plan import fail_sweep
+
+    if detach:
+        raise click.UsageError("`-m` shows how all its runs go on; leave `--detach` out.")
+    swept = sweep(job, asked.overrides, config_dirs=asked.config_dirs)
+    if any(one.plan is None for one in swept):
+        return fail_sweep(swept)
+    words = [one.overrides for one in swept]
+    plans = tuple(
+        One(
+            title_of(one.plan.name, one.overrides, words),
+            one.plan,
+            Path(one.spec.project_dir),
+            msgspec.structs.replace(asked, overrides=one.overrides),
+        )
+        for one in swept
+        if one.plan is not None and one.spec is not None
+    )
+    for finding in dict.fromkeys(finding for one in plans for finding in one.plan.findings):
+        show_findings((finding,))
+    return Sweep(plans, jobs).carry_out()
 
 
 def _say(run_dir: Path) -> None:
