@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ..spec import Finding, ResolvedSpec, finding
-from ..spec.model import Ddp, Fsdp, NoParadigm, Paradigm
+from ..spec.model import Cpu, Ddp, Fsdp, NoParadigm, Paradigm
 from ..spec.training import Compile
 from .launchers import launcher_of
 
@@ -22,6 +22,7 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     yield from _paradigm(spec)
     yield from _restarts(spec)
     yield from _training(spec)
+    yield from _data(spec)
     yield from _variables(spec)
 
 
@@ -130,6 +131,13 @@ _NOT_COMPILED = Compile()
 def _variables(spec: ResolvedSpec) -> Iterator[Finding]:
     job = spec.job
     for name in job.env:
+def _data(spec: ResolvedSpec) -> Iterator[Finding]:
+    path, loader = "training.dataloader.prefetch", spec.job.training.dataloader
+    if isinstance(spec.job.hardware, Cpu) and loader.prefetch and spec.origin(path).explicit:
+        cause = f"`{path}` has no effect: with `hardware: cpu` batches are made where they are needed"
+        yield finding("J311", cause, place=spec.place(path), next_step="leave it away")
+
+
         if _RESERVED.match(name):
             yield finding(
                 "J308",

@@ -89,9 +89,6 @@ def read(given: Given) -> Arguments:
         refusals.refuse("kwargs_handlers", cause, "leave it to the launcher that starts them")
     loader = given.dataloader_config or DataLoaderConfiguration()
     refusals.fixed("dataloader_config", loader, _FIXED_LOADER)
-    if loader.dispatch_batches:
-        cause = "`DataLoaderConfiguration(dispatch_batches=True)` cannot be honoured"
-        refusals.refuse("dataloader_config", cause, "leave it away: each process reads its own share of the data")
     accumulation = given.gradient_accumulation_plugin or GradientAccumulationPlugin()
     found = Arguments(
         keywords=_keywords(given, loader, accumulation, refusals),
@@ -124,7 +121,9 @@ def _keywords(
         cpu=given.cpu,
         split_batches=words.get("split_batches", given.split_batches),
         even_batches=words.get("even_batches", given.even_batches),
+        dispatch_batches=loader.dispatch_batches,
         step_scheduler_with_optimizer=given.follow_optimizer,
+        rng_types=_generators(given.rng_types or (), refusals),
     )
 
 
@@ -150,9 +149,13 @@ def amend(settings: Settings, said: Arguments, spec: ResolvedSpec | None, proces
             of the job, or has an impossible value.
     """
     refusals = Refusals()
+    paradigm = _paradigm(settings.paradigm, said, spec, processes, refusals)
+    if isinstance(paradigm, Fsdp) and processes > 1 and not settings.even_batches:
+        cause = "False lets processes end at different batches; with `paradigm: fsdp` each needs all"
+        refusals.refuse("even_batches", cause, "leave it away, or train with `paradigm=ddp`")
     amended = replace(
         settings,
-        paradigm=_paradigm(settings.paradigm, said, spec, processes, refusals),
+        paradigm=paradigm,
         precision=_precision(settings.precision, said, spec, refusals),
         compile=_changed(settings.compile, "training.compile", said.compile, "dynamo_plugin", spec, refusals),
     )
@@ -249,16 +252,17 @@ def _refuse_absent(given: Given, refusals: Refusals) -> None:
     for keyword, value in given.absent.items():
         if value is not None:
             refusals.refuse(keyword, "jobc does not have this paradigm yet", "train with `paradigm=ddp` for now")
-    names = [str(getattr(kind, "value", kind)) for kind in given.rng_types or ()]
-    if any(name != "generator" for name in names):
-        cause = f"`{names}` asks to copy global random states from the first process in every epoch"
-        step = (
-            "leave it away: the order of the data is a function of the seed and the epoch, the same in all processes;\n"
-            "`set_seed` seeds everything else"
-        )
-        refusals.refuse("rng_types", cause, step)
     if given.log_with is not None:
         cause = f"trackers are not there yet, so `{given.log_with!r}` would log nothing"
+def _generators(given: Sequence[Any], refusals: Refusals) -> tuple[str, ...]:
+    """The random states that processes share, in Accelerate's words."""
+    names = tuple(str(getattr(kind, "value", kind)) for kind in given)
+    for name in names:
+        if name not in ("torch", "cuda", "generator"):
+            refusals.refuse("rng_types", f"there is no `{name}` generator", "use `torch`, `cuda` or `generator`")
+    return names
+
+
         refusals.refuse("log_with", cause, _LATER)
 
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from itertools import islice
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from ..spec.findings import FindingsError, finding
-from ..spec.resolved import ResolvedSpec
-from .collectives import Collectives
-from .dealing import Deal, DealtBatches, Share
-from .live import LiveBatches, Position
-from .nested import move
-from .seed import mixed
-from .settings import Settings
-from .streaming import Counted, CountingCollate, DealtStream, StreamDeal, in_step
+from .dealing import Start
+from .dispatching import Dispatched
+from .live import Position
+from .prefetching import Batches, delivery
+from .seed import mixed, share_generators
+from .sources import LoaderParts, MapSource, Source, StreamSource
 from .world import World
+
+__all__ = ["LoaderParts", "PreparedLoader", "prepared"]
 
 
 class PreparedLoader(DataLoader[Any]):
@@ -32,27 +30,22 @@ class PreparedLoader(DataLoader[Any]):
     everyone who asks; `DataLoader.__init__` is not called, for there is nothing of its own to set up.
     """
 
-    def __init__(
-        self, loader: DataLoader[Any], source: MapSource | StreamSource, parts: LoaderParts, *, moves: bool
-    ) -> None:
+    def __init__(self, loader: DataLoader[Any], parts: LoaderParts, *, moves: bool) -> None:
         self.loader = loader
         self.epoch = 0
-        self._source = source
         self._live = parts.live
         self._orders = _Orders(loader, parts)
-        self._device = parts.world.device
-        # Batches come from the loader on the CPU; there is nothing to move where the model is there too.
-        self._moves = moves and self._device.type != "cpu"
+        self._source = _source(loader, parts, self._orders.workers)
+        self._begins = _begins(parts)
+        self._deliver = _deliver(loader, parts, moves=moves)
+        self._leads = False
 
     def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self.from_batch(0)
 
     def from_batch(self, first: int) -> Iterator[Any]:
         """The next epoch without the batches before `first`. Where data is read by index they are not read at all."""
-        epoch = self.epoch
-        self.epoch += 1
-        self._orders.begin(epoch)
-        return self._iterate(*self._source.begin(first))
+        return self._begin(Start(batches=first))
 
     def __len__(self) -> int:
         return len(self._source)
@@ -68,17 +61,29 @@ class PreparedLoader(DataLoader[Any]):
             if callable(getattr(part, "set_epoch", None)):
                 part.set_epoch(epoch)  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
 
-    def _iterate(self, batches: Iterator[tuple[Any, Share]], position: Position) -> Iterator[Any]:
-        live, moves, device, pinned = self._live, self._moves, self._device, self._moves and self.loader.pin_memory
+    def _begin(self, start: Start) -> Iterator[Any]:
+        epoch = self.epoch
+        self.epoch += 1
+        if self._begins is not None:
+            self._begins()
+        batches, position = self._source.begin(start, self._orders.begin(epoch))
+        position.epoch, position.leads = epoch, self._leads
+        return self._iterate(batches if self._deliver is None else self._deliver(batches), position)
+
+    def _iterate(self, batches: Batches, position: Position) -> Iterator[Any]:
+        live = self._live
         try:
             for batch, share in batches:
-                position.size, position.real, position.last = share.size, share.real, share.last
-                position.rows, position.mean = share.rows, share.mean
+                position.size, position.real, position.rows, position.mean = share[:4]
+                position.last, position.closes, _, position.upto, position.mark = share[4:]
                 live.touch(position)
-                yield move(batch, device, non_blocking=pinned) if moves else batch
+                yield batch
                 if position.remaining is not None:
                     position.remaining -= 1
+                if live.between is not None and position.leads:
+                    live.between()
         finally:
+            self._leads = position.leads
             live.drop(position)
 
     def __getattr__(self, name: str) -> Any:
@@ -87,101 +92,10 @@ class PreparedLoader(DataLoader[Any]):
         return getattr(self.loader, name)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoaderParts:
-    """What prepared loaders need of the runtime."""
-
-    world: World
-    settings: Settings
-    collectives: Collectives
-    live: LiveBatches
-    spec: ResolvedSpec | None = None
-
-
-class MapSource:
-    """Batches of data that is read by index."""
-
-    def __init__(self, loader: DataLoader[Any], parts: LoaderParts) -> None:
-        # A loader that makes no batches itself has a sampler of items, each of which counts as a batch.
-        batched = loader.batch_sampler is not None
-        sampler: Any = loader.batch_sampler if batched else loader.sampler
-        # Only of torch's own sampler is it known that all batches but the last have the size that it names.
-        self._uniform = parts.settings.even_batches and type(sampler) is BatchSampler
-        self._batches = DealtBatches(sampler, _deal(sampler, parts))
-        options = {"batch_sampler": self._batches} if batched else {"batch_size": None, "sampler": self._batches}
-        self.reader = _rebuilt(loader, loader.dataset, loader.collate_fn, **options)
-
-    @contextmanager
-    def dealt(self, *, even: bool) -> Iterator[None]:
-        deal, uniform = self._batches.deal, self._uniform
-        self._batches.deal, self._uniform = replace(deal, even=even), uniform and even
-        try:
-            yield
-        finally:
-            self._batches.deal, self._uniform = deal, uniform
-
-    def begin(self, first: int = 0) -> tuple[Iterator[tuple[Any, Share]], Position]:
-        self._batches.first = first
-        batches = iter(self.reader)
-        self._batches.first = 0
-        # Each iteration begins a ledger of its own, and a loader begins one as soon as it is asked for an iterator.
-        ledger = self._batches.ledger
-        try:
-            remaining = max(0, len(self) - first)
-        except TypeError:
-            remaining = None
-        shares = ((batch, ledger.popleft()) for batch in batches)
-        return shares, Position(remaining=remaining, uniform=self._uniform)
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-
-class StreamSource:
-    """Batches of iterable data."""
-
-    def __init__(self, loader: DataLoader[Any], parts: LoaderParts) -> None:
-        settings, self._world, self._collectives = parts.settings, parts.world, parts.collectives
-        batched = loader.batch_size is not None
-        size = loader.batch_size or 1
-        if settings.split_batches and parts.world.size > 1:
-            size = _part(size if batched else None, parts.world.size)
-        self._loader = loader
-        self._drop_last = loader.drop_last
-        deal = StreamDeal(
-            rank=parts.world.rank,
-            size=parts.world.size,
-            run=size,
-            even=settings.even_batches,
-            whole=self._drop_last,
-        )
-        collate = CountingCollate(loader.collate_fn, batched=batched)
-        options = {"batch_size": size, "drop_last": self._drop_last} if batched else {"batch_size": None}
-        self.reader = _rebuilt(loader, DealtStream(loader.dataset, deal), collate, **options)
-        self._split = settings.split_batches
-
-    def dealt(self, *, even: bool) -> AbstractContextManager[object]:  # noqa: ARG002 - all processes stop together
-        return nullcontext()
-
-    def begin(self, first: int = 0) -> tuple[Iterator[tuple[Any, Share]], Position]:
-        batches: Iterator[Counted] = iter(self.reader)
-        steps = in_step(batches, self._collectives, self._world, until_first_ends=self._drop_last)
-        shares = ((item.batch, share) for item, share in islice(steps, first, None))
-        # The length that a stream claims is not relied on, and workers may fill batches before the last.
-        return shares, Position(uniform=False)
-
-    def __len__(self) -> int:
-        batches = len(self._loader)
-        if self._split or self._world.size == 1:
-            return batches
-        return batches // self._world.size if self._drop_last else -(-batches // self._world.size)
-
-
 class _Orders:
     """The generators of a loader: one for the order of the data, one for the seeds of its workers."""
 
     def __init__(self, loader: DataLoader[Any], parts: LoaderParts) -> None:
-        self._rank = parts.world.rank
         self.workers = torch.Generator()
         self._order = torch.Generator()
         owners = [loader.batch_sampler, loader.sampler, getattr(loader.batch_sampler, "sampler", None)]
@@ -193,13 +107,16 @@ class _Orders:
         seed = parts.settings.seed if given is None else given.initial_seed()
         if seed is None:
             seed = torch.initial_seed()
-        if drawing and (given is not None or parts.settings.seed is None):
+        if given is not None or parts.settings.seed is None:
             seed = parts.collectives.broadcast(seed)  # what the first process would draw from, all draw from
-        self._seed = seed
+        self.seed = seed
 
-    def begin(self, epoch: int) -> None:
-        self._order.manual_seed(mixed(self._seed, epoch))
-        self.workers.manual_seed(mixed(self._seed, epoch, self._rank + 1))
+    def begin(self, epoch: int) -> int:
+        """Sets the generators to the beginning of an epoch; returns a number for everything else that is random."""
+        self._order.manual_seed(mixed(self.seed, epoch))
+        number = mixed(self.seed, epoch, 1)
+        self.workers.manual_seed(number)
+        return number
 
 
 def prepared(loader: DataLoader[Any], parts: LoaderParts, *, moves: bool = True) -> PreparedLoader:
@@ -211,11 +128,30 @@ def prepared(loader: DataLoader[Any], parts: LoaderParts, *, moves: bool = True)
     if isinstance(loader, PreparedLoader):  # prepared by another Accelerator, whose world is not ours
         loader = loader.loader
     _check(loader, parts.world)
-    stream = isinstance(loader.dataset, IterableDataset)
-    source = StreamSource(loader, parts) if stream else MapSource(loader, parts)
-    result = PreparedLoader(loader, source, parts, moves=moves)
-    source.reader.generator = result._orders.workers  # noqa: SLF001 - the two halves of one construction
-    return result
+    return PreparedLoader(loader, parts, moves=moves)
+
+
+def _source(loader: DataLoader[Any], parts: LoaderParts, workers: torch.Generator) -> Source:
+    kind = StreamSource if isinstance(loader.dataset, IterableDataset) else MapSource
+    if parts.settings.dispatch and parts.world.size > 1:
+        return Dispatched(kind(loader, parts, workers, for_all=True), parts)
+    return kind(loader, parts, workers)
+
+
+def _begins(parts: LoaderParts) -> Callable[[], None] | None:
+    """What is done when an epoch begins; None where that is nothing."""
+    kinds = [kind for kind in parts.settings.rng_types if kind != "generator"]
+    if not kinds or parts.world.size == 1:
+        return None
+    return lambda: share_generators(kinds, parts.collectives, parts.world.device)
+
+
+def _deliver(loader: DataLoader[Any], parts: LoaderParts, *, moves: bool) -> Callable[[Batches], Batches] | None:
+    """How batches come to the device; None where they are there, since loaders make them on the CPU."""
+    device = parts.world.device
+    if not moves or device.type == "cpu":
+        return None
+    return delivery(device, pins=loader.pin_memory, prefetch=parts.settings.prefetch, workers=loader.num_workers)
 
 
 def _check(loader: DataLoader[Any], world: World) -> None:
@@ -228,50 +164,6 @@ def _check(loader: DataLoader[Any], world: World) -> None:
     if world.size > 1 and isinstance(loader.sampler, DistributedSampler):
         cause = "the data loader has a DistributedSampler; its share would be dealt out a second time"
         raise FindingsError((finding("J504", cause, next_step="remove the sampler, or do not prepare the loader"),))
-
-
-def _deal(sampler: Any, parts: LoaderParts) -> Deal:
-    batch_size = getattr(sampler, "batch_size", None)
-    split = parts.settings.split_batches
-    if split and parts.world.size > 1:
-        _part(batch_size, parts.world.size)
-    return Deal(
-        rank=parts.world.rank,
-        size=parts.world.size,
-        split=split,
-        even=parts.settings.even_batches,
-        batch_size=batch_size,
-        drop_last=bool(getattr(sampler, "drop_last", False)),
-    )
-
-
-def _part(batch_size: int | None, processes: int) -> int:
-    """The part of each process in a batch of all together."""
-    if batch_size is not None and batch_size % processes == 0:
-        return batch_size // processes
-    what = "batches of no fixed size" if batch_size is None else f"a batch size of {batch_size}"
-    cause = f"`split_batches` cannot cut {what} in {processes} equal parts"
-    step = f"use a batch size that is a multiple of {processes}, or `split_batches: false`"
-    raise FindingsError((finding("J504", cause, next_step=step),))
-
-
-def _rebuilt(loader: DataLoader[Any], dataset: Any, collate: Callable[[Any], Any], **options: Any) -> DataLoader[Any]:
-    """A loader like another one, over other batches."""
-    if loader.num_workers > 0:
-        options |= {
-            "prefetch_factor": loader.prefetch_factor,
-            "persistent_workers": loader.persistent_workers,
-            "multiprocessing_context": loader.multiprocessing_context,
-        }
-    return DataLoader(
-        dataset,
-        collate_fn=collate,
-        num_workers=loader.num_workers,
-        pin_memory=loader.pin_memory,
-        timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
-        **options,
-    )
 
 
 def _name(value: object) -> str:

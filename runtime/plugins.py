@@ -58,7 +58,8 @@ class DataLoaderConfiguration(KwargsHandler):
 
     Args:
         split_batches: The loaders' batch size is that of all processes together.
-        dispatch_batches: Only None or False: each process reads its own share of the data.
+        dispatch_batches: True: the first process reads the data and sends the others their parts; False: each process
+            reads its own; None leaves it to the job.
         even_batches: Fill the last batches from the start of the data, so that all processes take as many steps.
         use_seedable_sampler: Either value: the order of the data is always a function of the seed and the epoch.
         data_seed: Seed of the order of the data; None takes that of the job.

@@ -57,6 +57,8 @@ class Progress:
             position = None
         if self.sync:
             left = None if position is None else position.remaining
+            if left is not None and position is not None and left > position.extra:
+                left -= position.extra  # a window is one that all processes can fill
             self.micro, self._total = 0, 0.0
             self.window = self.steps if left is None else max(1, min(self.steps, left))
             self._planned = self.window * mean
@@ -65,7 +67,7 @@ class Progress:
         self.batches += 1
         self.micro += 1
         self._total += mean
-        if position is not None and position.last and self.micro < self.window:
+        if position is not None and position.closes and self.micro < self.window:
             self.window = self.micro
         self.sync = self.micro >= self.window
         whole = self._total if self.sync else self._planned

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 
 import torch
 
+from .collectives import Collectives
 from .world import open_world
 
 
@@ -23,8 +25,30 @@ def set_seed(
         seed += open_world().rank
     if deterministic:
         torch.use_deterministic_algorithms(mode=True)
-    random.seed(seed)
     torch.manual_seed(seed)
+    _seed_others(seed)
+
+
+def reseed(number: int) -> None:
+    """Seeds Python, torch on the CPU and NumPy with any number that is not negative."""
+    torch.default_generator.manual_seed(number)
+    _seed_others(number % 2**32)
+
+
+def share_generators(kinds: Collection[str], collectives: Collectives, device: torch.device) -> None:
+    """Gives every process the state of the first one's global generators, of `torch` on the CPU and of `cuda`."""
+    states = {"torch": torch.get_rng_state()} if "torch" in kinds else {}
+    if "cuda" in kinds and device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    states = collectives.broadcast(states)
+    if "torch" in states:
+        torch.set_rng_state(states["torch"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def _seed_others(seed: int) -> None:
+    random.seed(seed)
     try:
         import numpy as np  # noqa: PLC0415 - only a job with a seed pays for it
     except ImportError:  # training does not need NumPy

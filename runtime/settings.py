@@ -29,6 +29,7 @@ _PATHS = {
     "cpu": "hardware.kind",
     "split_batches": "training.dataloader.split_batches",
     "even_batches": "training.dataloader.even_batches",
+    "dispatch_batches": "training.dataloader.dispatch",
 }
 
 
@@ -41,7 +42,9 @@ class Keywords:
     cpu: bool | None = None
     split_batches: bool | None = None
     even_batches: bool | None = None
+    dispatch_batches: bool | None = None
     step_scheduler_with_optimizer: bool = True
+    rng_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +57,9 @@ class Settings:
     gradient_accumulation: int
     split_batches: bool
     even_batches: bool
+    dispatch: bool
+    prefetch: int
+    rng_types: tuple[str, ...]
     scheduler_step: Literal["per_process", "optimizer_step"]
     scheduler_step_explicit: bool
     step_scheduler_with_optimizer: bool
@@ -99,6 +105,9 @@ def settle(spec: ResolvedSpec | None, said: Keywords) -> Settings:
         gradient_accumulation=steps,
         split_batches=table.settle("split_batches", said.split_batches, loader.split_batches),
         even_batches=table.settle("even_batches", said.even_batches, loader.even_batches),
+        dispatch=table.settle("dispatch_batches", said.dispatch_batches, loader.dispatch),
+        prefetch=loader.prefetch,
+        rng_types=said.rng_types,
         scheduler_step=training.scheduler.step,
         scheduler_step_explicit=spec is not None and spec.origin("training.scheduler.step").explicit,
         step_scheduler_with_optimizer=said.step_scheduler_with_optimizer,

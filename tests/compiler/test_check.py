@@ -14,6 +14,10 @@ TWO = "script: train.py\nhardware: {kind: cpu, per_node: 2}\nparadigm: fsdp\n"
     ("text", "words"),
     [
         (TWO + "training: {dataloader: {even_batches: false}}\n", "even_batches: false` lets processes end"),
+        (
+            "script: train.py\nhardware: cpu\ntraining: {dataloader: {prefetch: 2}}\n",
+            "batches are made where they are needed",
+        ),
         (TWO + "training: {compile: {backend: inductor, fullgraph: true}}\n", "refuses every break in the graph"),
         ("script: train.py\nnodes: {max_restarts: 1}\n", "the launcher `python` only starts processes"),
         (

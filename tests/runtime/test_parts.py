@@ -69,7 +69,7 @@ def test_progress_knows_the_true_length_of_the_last_window():
     progress, position = Progress(4), Position(remaining=10)
     divisors, syncs = [], []
     while position.remaining:
-        position.last = position.remaining == 1
+        position.closes = position.remaining == 1
         assert progress.advance(position) == 1
         divisors.append(progress.divisor)
         syncs.append(progress.sync)
@@ -85,7 +85,7 @@ def test_progress_corrects_a_window_whose_end_came_early():
     progress = Progress(4)
     assert progress.advance(Position()) == 1
     assert progress.advance(Position()) == 1
-    assert progress.advance(Position(last=True)) == 4 / 3
+    assert progress.advance(Position(closes=True)) == 4 / 3
     assert (progress.divisor, progress.sync) == (3, True)
 
 

@@ -10,8 +10,8 @@ WORKERS = Path(__file__).parent / "workers"
 #: By the number of processes, the modules whose checks are made there.
 WORLDS = {
     1: ("conformance",),
-    2: ("training", "conformance", "gathering", "loading", "belongings", "faces"),
-    4: ("conformance",),
+    2: ("training", "conformance", "gathering", "loading", "belongings", "faces", "dispatching"),
+    4: ("conformance", "dispatching"),
 }
 
 

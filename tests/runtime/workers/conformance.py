@@ -360,6 +360,13 @@ def check_streams_of_any_length_end_together():
             assert steps == -(-count // (2 * SIZE))
 
 
+def check_processes_that_need_each_other_take_equally_many_batches():
+    for paradigm in CUT if SIZE > 1 else ():
+        with refuses("J507", "even_batches", "each needs all"):
+            accelerator_of(paradigm, even_batches=False)
+        accelerator_of({"kind": "ddp"}, even_batches=False)
+
+
 def check_a_model_without_gradients_can_be_evaluated():
     for paradigm in STRATEGIES:
         frozen = net().requires_grad_(requires_grad=False)

@@ -6,7 +6,7 @@ import warnings
 
 import torch
 from common import Accelerator, Stream, data, job, model, same
-from jobc import DistributedDataParallelKwargs
+from jobc import DataLoaderConfiguration, DistributedDataParallelKwargs
 from torch import nn
 from torch.nn.functional import mse_loss
 from torch.nn.parallel import DistributedDataParallel
@@ -110,6 +110,43 @@ def check_the_last_partial_window_of_a_stream_is_divided_by_its_length():
                 optimizer.step()
                 optimizer.zero_grad()
         assert [round(value, 5) for value in seen] == expected, (count, steps, seen)
+
+
+def check_windows_are_those_that_all_processes_can_fill():
+    # 7 batches: the first process has 4, the second one 3, so windows are of 2, 1, and one that is not shared.
+    ones = [torch.ones(1)] * 7
+    samplers = (
+        lambda: None,
+        lambda: [[number] for number in range(7)],
+        lambda: iter([[number] for number in range(7)]),
+    )
+    for make in samplers:
+        for dispatch in (False, True):
+            config = DataLoaderConfiguration(even_batches=False, dispatch_batches=dispatch)
+            accelerator = Accelerator(gradient_accumulation_steps=2, dataloader_config=config)
+            line, ready = accelerator.prepare(nn.Linear(1, 1, bias=False), DataLoader(ones, batch_sampler=make()))
+            synced, gradients = [], []
+            with accelerator.join_uneven_inputs([line]):
+                for batch in ready:
+                    with accelerator.accumulate(line):
+                        accelerator.backward((line(batch) * 0 + line.module.weight * 10).mean())
+                        synced.append(accelerator.sync_gradients)
+                    if accelerator.sync_gradients:
+                        gradients.append(round(line.module.weight.grad.item(), 5))
+                        line.zero_grad()
+            assert synced == [False, True, True] + [True] * accelerator.is_main_process, (dispatch, synced)
+            assert gradients[:2] == [10, 10], gradients
+
+
+def check_generators_are_shared_when_an_epoch_begins():
+    for kinds, shared in ((["torch", "cuda", "generator"], True), (["generator"], False), (None, False)):
+        accelerator = Accelerator(rng_types=kinds)
+        torch.manual_seed(accelerator.process_index)
+        for batch in accelerator.prepare(DataLoader(range(4))):
+            drawn = accelerator.gather(torch.rand(1))
+            assert (drawn[0] == drawn[1]).item() is shared, kinds
+            del batch
+            break
 
 
 def check_a_window_left_open_goes_on_in_the_next_epoch():
