@@ -109,6 +109,9 @@ def _training(spec: ResolvedSpec) -> Iterator[Finding]:
             place=spec.place(path),
             next_step="leave it away, or train with `paradigm=ddp`",
         )
+    if job.training.debug and job.processes == 1:
+        cause = "`training.debug` has no effect: one process makes no collectives that could differ"
+        yield finding("J306", cause, place=spec.place("training.debug"))
     for field in ("mode", "fullgraph", "dynamic", "regional"):
         path, value = f"training.compile.{field}", getattr(chosen, field)
         if value == getattr(_NOT_COMPILED, field):
@@ -128,9 +131,6 @@ def _training(spec: ResolvedSpec) -> Iterator[Finding]:
 _NOT_COMPILED = Compile()
 
 
-def _variables(spec: ResolvedSpec) -> Iterator[Finding]:
-    job = spec.job
-    for name in job.env:
 def _data(spec: ResolvedSpec) -> Iterator[Finding]:
     path, loader = "training.dataloader.prefetch", spec.job.training.dataloader
     if isinstance(spec.job.hardware, Cpu) and loader.prefetch and spec.origin(path).explicit:
@@ -138,6 +138,9 @@ def _data(spec: ResolvedSpec) -> Iterator[Finding]:
         yield finding("J311", cause, place=spec.place(path), next_step="leave it away")
 
 
+def _variables(spec: ResolvedSpec) -> Iterator[Finding]:
+    job = spec.job
+    for name in job.env:
         if _RESERVED.match(name):
             yield finding(
                 "J308",

@@ -12,6 +12,7 @@ from torch import distributed as dist
 from torch.nn.functional import pad
 
 from ..spec.findings import FindingsError, finding
+from .comparing import compared
 from .live import Position
 from .nested import is_container, is_named_tuple, map_tensors, rebuild, tensors
 from .places import caller_place
@@ -34,12 +35,14 @@ class Collectives:
     def __init__(self, world: World) -> None:
         self._world = world
 
+    @compared()
     def barrier(self) -> None:
         """Waits until every process is here."""
         if self._world.size > 1:
             cuda = self._world.device.type == "cuda"
             dist.barrier(device_ids=[self._world.device.index] if cuda else None)
 
+    @compared(shapes=True)
     def gather(self, value: Any) -> Any:
         """Each tensor becomes the tensors of all processes, one after another in dimension 0, in order of rank.
 
@@ -50,6 +53,7 @@ class Collectives:
             return value
         return _each(value, self._concatenated, self._joined)
 
+    @compared()
     def gather_samples(self, value: Any, position: Position | None, *, as_objects: bool = False) -> Any:
         """`gather` for values that have one entry a sample of the batch in hand: each real sample once, in data order.
 
@@ -66,6 +70,7 @@ class Collectives:
             return objects(value)
         return _each(value, lambda item: self._real_rows(item, position), objects)
 
+    @compared(shapes=True)
     def reduce(self, value: Any, reduction: str = "sum", scale: float = 1.0) -> Any:
         """Each tensor becomes the sum or the mean over the processes, times `scale`; those given stay as they are.
 
@@ -81,6 +86,7 @@ class Collectives:
         total = map_tensors(lambda item: finish(self._summed(item), self._world.size), value)
         return total if scale == 1 else map_tensors(lambda item: item * scale, total)
 
+    @compared()
     def broadcast(self, value: T, source: int = 0) -> T:
         """The object that the process `source` has, in every process; it is pickled."""
         if self._world.size == 1:
@@ -89,6 +95,7 @@ class Collectives:
         dist.broadcast_object_list(box, src=source, device=self._world.small_talk)
         return box[0]  # pyright: ignore[reportReturnType]
 
+    @compared()
     def broadcast_tensors(self, value: Any, source: int = 0) -> Any:
         """The nesting that the process `source` has, its tensors on each process's own device.
 
@@ -113,6 +120,7 @@ class Collectives:
 
         return filled(plan)
 
+    @compared()
     def pad(self, value: Any, dim: int = 0, pad_index: float = 0, *, pad_first: bool = False) -> Any:
         """Each tensor, filled with `pad_index` at the end (or the front) of a dimension to its largest size anywhere.
 
@@ -122,6 +130,7 @@ class Collectives:
             return value
         return map_tensors(lambda item: self._padded(item, dim, pad_index, pad_first=pad_first), value)
 
+    @compared()
     def objects(self, value: T) -> list[T]:
         """The objects of all processes, in order of rank; they are pickled."""
         if self._world.size == 1:
@@ -130,10 +139,12 @@ class Collectives:
         dist.all_gather_object(found, value)
         return found
 
+    @compared()
     def any(self, fact: bool) -> bool:  # noqa: FBT001 - a plain fact
         """Whether it holds in some process."""
         return self._agreed(fact, dist.ReduceOp.MAX)
 
+    @compared()
     def all(self, fact: bool) -> bool:  # noqa: FBT001 - a plain fact
         """Whether it holds in every process."""
         return self._agreed(fact, dist.ReduceOp.MIN)

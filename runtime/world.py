@@ -26,6 +26,7 @@ from torch import distributed as dist
 from ..spec.findings import Finding, FindingsError, Place, finding
 from ..spec.model import AutoHardware, Cpu, Gpu, Hardware
 from ..spec.resolved import ResolvedSpec, decode_document, unreadable
+from . import comparing, watch
 from .places import origin_place
 from .plugins import InitProcessGroupKwargs
 
@@ -79,8 +80,9 @@ class World:
 class Group:
     """The process group of a world, opened by us or found open, or none in a world of one."""
 
-    def __init__(self, group: Any, store: Any) -> None:
+    def __init__(self, group: Any, store: Any, unwatch: Callable[[], None] = lambda: None) -> None:
         self._group = group
+        self._unwatch = unwatch
         # Held to the end of the process: peers may still be reading from the store that this process hosts.
         self._store = store
         if group is not None:
@@ -88,6 +90,8 @@ class Group:
 
     def close(self) -> None:
         """Destroys the group if we opened it and it is still the default one; waits for nobody."""
+        self._unwatch()
+        comparing.end()
         group, self._group = self._group, None
         if group is not None and dist.is_initialized() and group is dist.group.WORLD:
             dist.destroy_process_group()
@@ -139,6 +143,8 @@ def join(
         world = _opened_elsewhere(env, hardware)
         _check_size(world, spec)
         _set_timeout(options)
+        if world.size > 1:
+            watch.begin(dist.distributed_c10d._get_default_store(), world.rank, world.size, world.device)  # noqa: SLF001
         return world, Group(None, None)
     world = read_world(env, hardware)
     if world.backend is not None and options is not None and options.backend is not None:
@@ -149,8 +155,10 @@ def join(
     if world.rendezvous is None:
         return world, Group(None, None)
     store = _open_group(world, world.rendezvous)
+    if spec is not None and spec.job.training.debug:
+        comparing.begin()
     _set_timeout(options)
-    group = Group(dist.group.WORLD, store)
+    group = Group(dist.group.WORLD, store, watch.begin(store, world.rank, world.size, world.device))
     _check_size(replace(world, size=dist.get_world_size()), spec)
     return world, group
 

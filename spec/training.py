@@ -125,3 +125,9 @@ class Training(Part, frozen=True):
     checkpoint: Annotated[
         Checkpoint, Meta(description="When the state of the training is saved, where, and how a run goes on from it.")
     ] = Checkpoint()
+    debug: Annotated[
+        bool,
+        Meta(
+            description="Compare each call that all processes have to make, and its shapes, before it runs; it is slow."
+        ),
+    ] = False
