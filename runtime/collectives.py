@@ -166,14 +166,20 @@ class Collectives:
         if self._world.size == 1:
             return tensor
         tensor = tensor.detach()
-        return torch.cat(self._all(tensor.reshape(1) if tensor.ndim == 0 else tensor))
+        return self._stacked(tensor.reshape(1) if tensor.ndim == 0 else tensor).flatten(0, 1)
 
     def _all(self, tensor: Tensor) -> list[Tensor]:
-        """The tensors of all processes, all of this shape. Bytes travel, because not every backend knows every type."""
-        raw = tensor.contiguous().reshape(-1).view(torch.uint8)
-        parts = [torch.empty_like(raw) for _ in range(self._world.size)]
-        dist.all_gather(parts, raw)
-        return [part.view(tensor.dtype).reshape(tensor.shape) for part in parts]
+        """The tensors of all processes, all of this shape."""
+        return list(self._stacked(tensor).unbind(0))
+
+    def _stacked(self, tensor: Tensor) -> Tensor:
+        """The same as one tensor. Bytes travel where not every backend knows the type."""
+        sent = tensor.contiguous()
+        if tensor.dtype not in _KNOWN:
+            sent = sent.reshape(-1).view(torch.uint8)
+        stacked = sent.new_empty((self._world.size, *sent.shape))
+        dist.all_gather(list(stacked.unbind(0)), sent)  # each part is a piece of one memory: nothing is copied again
+        return stacked.view(tensor.dtype).reshape(self._world.size, *tensor.shape)
 
     def _real_rows(self, tensor: Tensor, position: Position) -> Tensor:
         rows = tensor.shape[0] if tensor.ndim else None
@@ -184,7 +190,7 @@ class Collectives:
             return tensor if real == rows else tensor[:real]
         tensor = tensor.detach()
         if position.uniform and position.last is False:
-            return torch.cat(self._all(tensor))
+            return self._stacked(tensor).flatten(0, 1)
         counts = torch.tensor([rows, real], device=self._world.small_talk)
         sizes = [(int(rows), int(real)) for rows, real in (part.tolist() for part in self._all(counts))]
         longest = max(rows for rows, _ in sizes)
@@ -218,6 +224,8 @@ class Collectives:
         return pad(tensor, widths, value=fill)
 
 
+#: The types of tensors that every backend sends as they are.
+_KNOWN = {torch.float32, torch.float64, torch.int32, torch.int64, torch.int8, torch.uint8}
 _REDUCTIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "sum": lambda total, _size: total,
     "mean": lambda total, size: total / size,
