@@ -207,9 +207,6 @@ _FIXED_SCALER: dict[str, tuple[Any, str]] = {
     "enabled": (True, "use `mixed_precision='no'` or 'bf16', which need no loss scale"),
 }
 _FIXED_PROJECT: dict[str, tuple[Any, str]] = {
-    "automatic_checkpoint_naming": (False, _LATER),
-    "total_limit": (None, _LATER),
-    "iteration": (0, _LATER),
     "save_on_each_node": (False, "leave it away: copy what the first process saved, or save to a shared disk"),
 }
 #: Which field of the document's block each field of Accelerate's class is.

@@ -44,6 +44,8 @@ class Gradients:
         self._single_batches = progress.steps == 1
         self._tokens: Tokens | None = None
         self._tokens_before: dict[str, Any] | None = None
+        # What is to be asked before the training begins.
+        self.begins: Callable[[], None] | None = None
 
     @property
     def waiting(self) -> bool:
@@ -75,6 +77,8 @@ class Gradients:
         Raises:
             FindingsError: J509, models and optimizers do not belong together; J503, tokens contradict the job.
         """
+        if self.begins is not None:
+            self.begins()
         prepared = self._prepared
         findings = tuple(self._strategy.strays(prepared.models, [item.optimizer for item in prepared.optimizers]))
         if findings:

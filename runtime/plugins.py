@@ -167,9 +167,10 @@ class ProjectConfiguration:
     Args:
         project_dir: Its folder.
         logging_dir: The folder for logs; None takes `project_dir`.
-        automatic_checkpoint_naming: Only False, until there are checkpoints.
-        total_limit: Only None, until there are checkpoints.
-        iteration: Only 0, until there are checkpoints.
+        automatic_checkpoint_naming: Checkpoints are `checkpoints/checkpoint_0`, `checkpoint_1`, ... in `project_dir`,
+            whatever folder `save_state` is given; the count goes on after `load_state`.
+        total_limit: How many of them are kept, the newest ones; None keeps all.
+        iteration: The number of the first one.
         save_on_each_node: Only False: the first process of the job writes what is saved.
     """
 

@@ -1,0 +1,45 @@
+"""The checkpoints of an Accelerator: made with it, and called when it is time."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from weakref import ref
+
+from ...spec.findings import FindingsError
+from ...spec.resolved import ResolvedSpec
+from ..plugins import ProjectConfiguration
+from . import policy
+from .contents import Training
+from .keeper import Keeper
+from .schedule import Schedule
+
+
+def attach(training: Training, project: ProjectConfiguration, spec: ResolvedSpec | None) -> Keeper:
+    """The keeper of a training's checkpoints, which saves by itself where the job says so.
+
+    Raises:
+        FindingsError: J503, the code contradicts the job.
+    """
+    settled = policy.settle(spec, project)
+    keeper = Keeper(training, settled, spec)
+    if settled.resume == "auto":
+        training.gradients.begins = keeper.check_asked
+    if Schedule.needed(settled):
+        schedule = Schedule(keeper, training.progress, settled, training.collectives)
+        keeper.after_load = schedule.begin
+        training.live.between = schedule.between
+    if settled.asynchronous:
+        known = ref(keeper)
+        atexit.register(lambda: _last(known()))
+    return keeper
+
+
+def _last(keeper: Keeper | None) -> None:
+    """What became of a checkpoint that was being written when the process ended, if nobody has asked since."""
+    if keeper is None:
+        return
+    try:
+        keeper.settle()
+    except FindingsError as error:
+        print(error, file=sys.stderr)

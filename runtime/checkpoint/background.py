@@ -1,0 +1,93 @@
+"""Writing while the training goes on: one copy of what is written, and one thread that writes it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from ...spec.findings import Finding, FindingsError
+from ..world import World
+from .tensors import Piece
+
+
+class Staging:
+    """The copy of pieces that a thread writes from. Its memory is kept for the next one."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Tensor] = {}
+
+    def copy(self, pieces: list[Piece]) -> list[Piece]:
+        """The same pieces with tensors of their own, on the CPU."""
+        kept, self._buffers = self._buffers, {}
+        for piece in pieces:
+            buffer = kept.get(piece.name)
+            if buffer is None or buffer.shape != piece.tensor.shape or buffer.dtype != piece.tensor.dtype:
+                pinned = piece.tensor.device.type == "cuda"
+                buffer = torch.empty(piece.tensor.shape, dtype=piece.tensor.dtype, pin_memory=pinned)
+            self._buffers[piece.name] = buffer.copy_(piece.tensor, non_blocking=True)
+        if any(piece.tensor.device.type == "cuda" for piece in pieces):
+            torch.cuda.synchronize()
+        return [piece._replace(tensor=self._buffers[piece.name]) for piece in pieces]
+
+
+class Background:
+    """A thread that writes one checkpoint at a time. A process ends when its thread has."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._group: Any = None
+        self._thread: threading.Thread | None = None
+        self._failed: BaseException | None = None
+        self.staging = Staging()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def connect(self) -> None:
+        """Opens the group that the threads of all processes talk through, apart from the training; all call it."""
+        if self._group is None and self._world.size > 1:
+            self._group = dist.new_group(backend="gloo")
+
+    def everyone(self, value: Any) -> list[Any]:
+        """The objects of all processes, in order of rank; for the thread."""
+        if self._group is None:
+            return [value]
+        found: list[Any] = [None] * self._world.size
+        dist.all_gather_object(found, value, group=self._group)
+        return found
+
+    def start(self, work: Callable[[], object]) -> None:
+        """Lets the thread do this."""
+        self._thread = threading.Thread(target=self._run, args=(work,), name="jobc-checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Waits until nothing is being written."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def failed(self) -> tuple[Finding, ...]:
+        """What kept the last checkpoint from being written, told once.
+
+        Raises:
+            Exception: what it was, if it is none of ours.
+        """
+        error, self._failed = self._failed, None
+        if error is None:
+            return ()
+        if isinstance(error, FindingsError):
+            return error.findings
+        raise error
+
+    def _run(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - the training's thread raises it
+            self._failed = error

@@ -1,0 +1,165 @@
+"""Folders of checkpoints: how they are named, which are complete, which one is newest, what may go."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ...spec.findings import Finding, FindingsError
+from . import manifest as manifests
+from .manifest import Manifest
+
+_NAMED_BY_US = re.compile(r"step-(\d{8,})(?:-\d+)?|checkpoint_(\d+)")
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
+
+
+class Entry(NamedTuple):
+    """A checkpoint, or what is left of one: then `why` says what is wrong with it and there is no manifest."""
+
+    path: Path
+    manifest: Manifest | None
+    why: Finding | None = None
+    unfinished: bool = False
+
+
+def entries(folder: Path) -> list[Entry]:
+    """The checkpoints of a folder, oldest first, and what is none that looks like one.
+
+    Files are not looked into. A folder that is not there has none.
+    """
+    found = list(_entries(folder))
+    return sorted(found, key=lambda entry: (entry.manifest.sequence if entry.manifest else -1, entry.path.name))
+
+
+def complete(folder: Path) -> list[Entry]:
+    """The complete checkpoints of a folder, oldest first."""
+    return [entry for entry in entries(folder) if entry.manifest is not None]
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest complete checkpoint of a folder."""
+    found = complete(folder)
+    return found[-1].path if found else None
+
+
+def older(checkpoint: Path) -> Path | None:
+    """The newest complete checkpoint beside this one that is older, or, where this one cannot say its age, another."""
+    beside = [entry for entry in complete(checkpoint.parent) if entry.path.name != checkpoint.name]
+    try:
+        age = manifests.read(checkpoint).sequence
+    except FindingsError:
+        age = None
+    known = [entry for entry in beside if age is None or (entry.manifest and entry.manifest.sequence < age)]
+    return known[-1].path if known else None
+
+
+def offer(checkpoint: Path) -> str:
+    """What to do about a checkpoint that cannot be loaded."""
+    found = older(checkpoint)
+    if found is None:
+        return "there is no older complete checkpoint beside it"
+    return f'the next older complete checkpoint is `{found}`: `accelerator.load_state("{found}")`'
+
+
+def next_sequence(folder: Path) -> int:
+    """The number that comes after those of all checkpoints in a folder."""
+    found = complete(folder)
+    return 1 + (found[-1].manifest.sequence if found and found[-1].manifest else 0)
+
+
+def free_name(folder: Path, name: str) -> str:
+    """The name, or the first of `name-2`, `name-3`, ... that is not taken."""
+    number, free = 1, name
+    while (folder / free).exists():
+        number += 1
+        free = f"{name}-{number}"
+    return free
+
+
+def by_step(step: int) -> str:
+    """The name of a checkpoint after so many optimizer steps."""
+    return f"step-{step:08d}"
+
+
+def temporary(target: Path) -> Path:
+    """A name beside a folder under which it can be made; nobody else has it."""
+    return target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+
+
+def prune(folder: Path, keep: int, kept: Path) -> list[Path]:
+    """Removes the oldest complete checkpoints with names of ours until `keep` are left; never `kept`.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    ours = [entry.path for entry in complete(folder) if _NAMED_BY_US.fullmatch(entry.path.name)]
+    old = [path for path in ours if path != kept][: max(0, len(ours) - keep)]
+    for path in old:
+        remove(path)
+    return old
+
+
+def remove(path: Path) -> None:
+    """Removes a checkpoint: it stops to look like one before the first of its files goes."""
+    gone = temporary(path)
+    path.rename(gone)
+    shutil.rmtree(gone)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what writers that died left behind. One that still writes holds a lock on its folder."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _TEMPORARY.fullmatch(path.name) and path.is_dir():
+            with suppress(OSError):  # somebody else writes it, or removes it at the same time
+                descriptor = lock(path)
+                try:
+                    shutil.rmtree(path)
+                finally:
+                    os.close(descriptor)
+
+
+def lock(folder: Path) -> int:
+    """Locks a folder for this process until the descriptor is closed or the process is gone.
+
+    Raises:
+        OSError: another process holds it, or it is not there.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def sync(folder: Path) -> None:
+    """Brings the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _entries(folder: Path) -> Iterator[Entry]:
+    try:
+        paths = [path for path in folder.iterdir() if path.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for path in paths:
+        known = (path / manifests.FILE).exists()
+        if _TEMPORARY.fullmatch(path.name):
+            yield Entry(path, None, unfinished=True)
+        elif known or _NAMED_BY_US.fullmatch(path.name):
+            try:
+                yield Entry(path, manifests.read(path))
+            except FindingsError as error:
+                yield Entry(path, None, error.findings[0])

@@ -1,0 +1,71 @@
+"""When the job saves by itself: after so many optimizer steps, after so many minutes."""
+
+from __future__ import annotations
+
+import time
+
+from ..collectives import Collectives
+from ..progress import Progress
+from .keeper import Keeper
+from .policy import Policy
+
+_MOST = 1000  # steps from one look at the clock to the next
+_AHEAD = 0.5  # of the time that is left; the steps to come may be faster
+
+
+class Schedule:
+    """Looks between two batches whether a checkpoint is due. It is the same in all processes, without talking to them.
+
+    Minutes are the first process's: it looks at its clock at steps that all know, and says when the next such step is.
+    """
+
+    def __init__(self, keeper: Keeper, progress: Progress, policy: Policy, collectives: Collectives) -> None:
+        self._keeper = keeper
+        self._progress = progress
+        self._every = policy.every_steps
+        self._seconds = None if policy.every_minutes is None else policy.every_minutes * 60
+        self._collectives = collectives
+        self._seen = progress.step
+        self._look = self._seen + 1
+        self._looked = (self._seen, time.monotonic())
+        self._saved = time.monotonic()
+
+    @staticmethod
+    def needed(policy: Policy) -> bool:
+        """Whether there is anything to look for."""
+        return policy.asynchronous or policy.every_steps is not None or policy.every_minutes is not None
+
+    def begin(self) -> None:
+        """Counts from here: the training goes on from a checkpoint."""
+        self._seen = self._progress.step
+        self._look, self._looked = self._seen + 1, (self._seen, time.monotonic())
+
+    def between(self) -> None:
+        """Saves if it is time to.
+
+        Raises:
+            FindingsError: J524, a checkpoint could not be written.
+        """
+        self._keeper.raise_failed()
+        seen, now = self._seen, self._progress.step
+        if now == seen:
+            return
+        self._seen = now
+        due = self._every is not None and now // self._every > seen // self._every
+        if self._seconds is not None and now >= self._look:
+            late, self._look = self._collectives.broadcast(self._clock(now, self._seconds))
+            due = due or late
+        if due:
+            self._keeper.save(None)
+            self._saved = time.monotonic()
+
+    def _clock(self, now: int, seconds: float) -> tuple[bool, int]:
+        """Whether it is time, and the step to look again, by the clock of this process."""
+        steps, moment = self._looked
+        here = time.monotonic()
+        self._looked = now, here
+        pace = (here - moment) / max(1, now - steps)
+        left = seconds - (here - self._saved)
+        late = left <= 0
+        wait = (seconds if late else left) * _AHEAD / pace if pace > 0 else _MOST
+        return late, now + max(1, min(_MOST, int(wait)))
