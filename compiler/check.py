@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ..spec import Finding, ResolvedSpec, finding
-from ..spec.model import Cpu, Ddp, Fsdp, NoParadigm, Paradigm
+from ..spec.model import Cpu, Ddp, Fsdp, Gpu, NoParadigm, Paradigm
 from ..spec.training import Compile
 from .launchers import launcher_of
 
@@ -21,6 +21,8 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     yield from _what_runs(spec)
     yield from _paradigm(spec)
     yield from _restarts(spec)
+    yield from _launcher_args(spec)
+    yield from _devices(spec)
     yield from _training(spec)
     yield from _data(spec)
     yield from _variables(spec)
@@ -48,7 +50,9 @@ def _what_runs(spec: ResolvedSpec) -> Iterator[Finding]:
     words = {f"args[{index}]": word for index, word in enumerate(job.args)}
     words |= {f"command[{index}]": word for index, word in enumerate(job.command or ())}
     words |= {f"env.{name}": value for name, value in job.env.items()}
-    words |= {name: getattr(job, name) or "" for name in ("script", "workdir")}
+    words |= {f"setup[{index}]": word for index, word in enumerate(job.setup)}
+    words |= {f"launcher_args[{index}]": word for index, word in enumerate(job.launcher_args)}
+    words |= {name: getattr(job, name) or "" for name in ("script", "workdir", "python")}
     for path, word in words.items():
         if "\0" in word:
             yield finding("J106", f"`{path}` holds a NUL byte, which no command line can carry", place=spec.place(path))
@@ -89,6 +93,37 @@ def _restarts(spec: ResolvedSpec) -> Iterator[Finding]:
             place=spec.place(path),
             next_step="use `launcher: torchrun`, which starts all processes again, or remove the setting",
         )
+
+
+def _launcher_args(spec: ResolvedSpec) -> Iterator[Finding]:
+    options = launcher_of(spec).OPTIONS
+    for index, word in enumerate(spec.job.launcher_args):
+        place = spec.place(f"launcher_args[{index}]")
+        if options is None:
+            cause = f"`launcher_args` have no effect: the launcher `{spec.job.launcher}` takes no options"
+            step = "use `launcher: torchrun`, or remove them; options of the script stand in `args`"
+            yield finding("J311", cause, place=spec.place("launcher_args"), next_step=step)
+            return
+        name = word.lstrip("-").partition("=")[0].replace("_", "-")
+        if word.startswith("-") and name in options:
+            cause = f"`launcher_args`: `{word}` is said by the job already, in a field of its own"
+            yield finding("J311", cause, place=place, next_step="remove it; `jobc plan` shows the whole command")
+
+
+def _devices(spec: ResolvedSpec) -> Iterator[Finding]:
+    hardware = spec.job.hardware
+    if not isinstance(hardware, Gpu) or hardware.ids is None:
+        return
+    place = spec.place("hardware.ids")
+    if len(set(hardware.ids)) < len(hardware.ids):
+        yield finding("J312", "`hardware.ids` names a GPU twice", place=place, next_step="give each process its own")
+    if len(hardware.ids) != spec.job.processes_per_node:
+        cause = f"`hardware.ids` names {len(hardware.ids)} GPUs, and there are {spec.job.processes_per_node} processes"
+        step = "leave `hardware.per_node` out: it is the number of GPUs that `ids` names"
+        yield finding("J312", cause, place=place, next_step=step)
+    if "CUDA_VISIBLE_DEVICES" in spec.job.env:
+        cause = "`env.CUDA_VISIBLE_DEVICES` and `hardware.ids` both say which GPUs are used"
+        yield finding("J312", cause, place=spec.place("env.CUDA_VISIBLE_DEVICES"), next_step="keep `hardware.ids`")
 
 
 def _training(spec: ResolvedSpec) -> Iterator[Finding]:

@@ -176,7 +176,8 @@ def _step(step: Step) -> str:
     if isinstance(step, RunCommand):
         return f"run {shown_argv(step.command.argv)}"
     ports = f", needs port {', '.join(map(str, step.ports))} free" if step.ports else ""
-    return f"start {node_names(list(step.nodes))} and wait{ports}"
+    limit = "" if step.timeout is None else f", at most {step.timeout:g} s"
+    return f"start {node_names(list(step.nodes))} and wait{ports}{limit}"
 
 
 def _files(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:

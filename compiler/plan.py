@@ -78,11 +78,12 @@ class RunCommand(msgspec.Struct, frozen=True, kw_only=True, tag="run", tag_field
 class StartNodes(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="kind"):
     """Start the commands of nodes on this machine, together, and wait; the first that fails ends the others.
 
-    `ports` must be free before anything starts.
+    `ports` must be free before anything starts. After `timeout` seconds all are asked to end, then ended.
     """
 
     nodes: tuple[int, ...]
     ports: tuple[int, ...] = ()
+    timeout: float | None = None
 
 
 Step = WriteFile | RunCommand | StartNodes

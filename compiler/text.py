@@ -101,7 +101,7 @@ def _headline(plan: LaunchPlan, spec: ResolvedSpec, paint: Paint) -> str:
 
 
 def _document(spec: ResolvedSpec, paint: Paint, width: int, hidden: frozenset[str]) -> Iterator[str]:
-    """Values that somebody set or that follow from them, then the mere defaults."""
+    """Values that somebody set or that follow from them, and how many are mere defaults."""
     values = {path: value for path, value in flat_values(spec) if path not in hidden}
     set_ = {path: value for path, value in values.items() if spec.origin(path).layer != "default"}
     lost = {item.path: item for item in spec.beaten}
@@ -116,11 +116,8 @@ def _document(spec: ResolvedSpec, paint: Paint, width: int, hidden: frozenset[st
         line = f"{name:<{column}}  {text:<{wide}}  {spec.origin(path)}{was}"
         yield (label(margin, paint) + line).rstrip()
         margin = ""
-    rest = [f"{_short(path)}={one_line(value, width)}" for path, value in values.items() if path not in set_]
-    head = label(margin, paint)
-    for line in textwrap.wrap("  ".join(rest), width - 13, break_on_hyphens=False, break_long_words=False):
-        yield head + paint.dim(line)
-        head = label("", paint)
+    rest = len(values) - len(set_)
+    yield label(margin, paint) + paint.dim(f"... {rest} defaults (jobc explain)")
 
 
 def flat_values(spec: ResolvedSpec) -> Iterator[tuple[str, object]]:
@@ -180,6 +177,8 @@ def _steps(plan: LaunchPlan, paint: Paint) -> Iterator[str]:
                 if step.ports:
                     ports = ", ".join(str(port) for port in step.ports)
                     line += f"  {paint.dim(f'needs port {ports} free')}"
+                if step.timeout is not None:
+                    line += f"  {paint.dim(f'at most {step.timeout:g} s')}"
         yield f"{label(margin, paint)}{number}  {line}"
         margin = ""
 
@@ -198,7 +197,7 @@ def _node(plan: LaunchPlan, index: int, paint: Paint) -> list[str]:
         head = f"{label(margin, paint)}{' '.join([*own, ''])}"
         text = shown_argv(command.argv)
         if command.title is not None:
-            name = command.argv[2]
+            name = shown(command.argv[command.argv.index("-m") + 1])
             text = text.replace(f"{name} ", f"{name} {paint.dim(f'({command.title})')} ", 1)
         lines.append(head + text)
         margin = ""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..compiler.plan import Command, LaunchPlan, Step, WriteFile, encode
+from ..compiler.plan import Command, LaunchPlan, StartNodes, Step, WriteFile, encode
 from ..spec.findings import JobcError
 from . import record as records
 from .checks import check
@@ -126,7 +126,8 @@ class _Performance:
             if isinstance(step, WriteFile):
                 self._write(step)
                 continue
-            ended = self._together(commands(self.plan, step))
+            timeout = step.timeout if isinstance(step, StartNodes) else None
+            ended = self._together(commands(self.plan, step), timeout)
             if ended != Ended():
                 return ended
         return Ended()
@@ -140,8 +141,9 @@ class _Performance:
         except OSError as error:
             raise records.unwritable(path, error) from error
 
-    def _together(self, wanted: Sequence[Command]) -> Ended:
-        supervisor = Supervisor(self.run_dir, self.family, self.screen, self.interrupts, grace=self.settings.grace)
+    def _together(self, wanted: Sequence[Command], timeout: float | None) -> Ended:
+        grace = self.settings.grace
+        supervisor = Supervisor(self.run_dir, self.family, self.screen, self.interrupts, grace=grace, timeout=timeout)
         started: list[Started] = []
         try:
             for index, command in enumerate(wanted):
@@ -152,6 +154,10 @@ class _Performance:
             supervisor.abandon(started)
             raise
         return supervisor.wait(started)
+
+
+#: The exit code of a run that took longer than it may, as that of timeout(1).
+TIMED_OUT = 124
 
 
 def _screen(settings: Settings, interrupts: Interrupts) -> Screen:
@@ -165,7 +171,10 @@ def _conclude(ended: Ended, record: records.Record, run_dir: Path, screen: Scree
     """Say how the run ended, and keep it."""
     failure, code = ended.failure, 0
     state: records.State = "succeeded"
-    if ended.stopped is not None:
+    if ended.timed_out is not None:
+        state, code = "failed", TIMED_OUT
+        screen.say(f"jobc: ended after its time limit of {ended.timed_out:g} s\n")
+    elif ended.stopped is not None:
         state, code = "stopped", 128 + ended.stopped
         screen.say(f"jobc: stopped by {signal.Signals(ended.stopped).name}\n")
     elif failure is not None:

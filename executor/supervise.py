@@ -30,21 +30,34 @@ _BURY = 200  # turns between two looks for orphans that ended
 
 @dataclass(frozen=True)
 class Ended:
-    """How commands that ran together ended: a failure, the signal that stopped them, or neither."""
+    """How commands that ran together ended: a failure, the signal that stopped them, their time limit, or none."""
 
     failure: Failure | None = None
     stopped: int | None = None
+    timed_out: float | None = None
 
 
 class Supervisor:
     """Waits for the commands of one step."""
 
-    def __init__(self, run_dir: Path, family: Family, screen: Screen, interrupts: Interrupts, *, grace: float) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        family: Family,
+        screen: Screen,
+        interrupts: Interrupts,
+        *,
+        grace: float,
+        timeout: float | None = None,
+    ) -> None:
         self._logs = run_dir / "logs"
         self._family = family
         self._screen = screen
         self._interrupts = interrupts
         self._grace = grace
+        self._limit = timeout
+        self._until = None if timeout is None else time.monotonic() + timeout
+        self._timed_out = False
         self._follower = Follower(screen)
         self._selector = selectors.DefaultSelector()
         self._selector.register(interrupts.wake, selectors.EVENT_READ)
@@ -140,6 +153,11 @@ class Supervisor:
     def _react(self) -> None:
         for item in self._interrupts.fresh():
             self._interrupted(item)
+        if self._until is not None and time.monotonic() >= self._until:
+            self._until = None
+            if self._stopped is None and self._first is None:
+                self._timed_out = True
+                self._ask(signal.SIGTERM, self._running)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self._family.send(signal.SIGKILL)
             self._deadline = time.monotonic() + 1.0
@@ -204,9 +222,12 @@ class Supervisor:
     def _timeout(self) -> float | None:
         if self._sightless or any(not item.inherits for item in self._running):
             return _TICK
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        next_ = min((moment for moment in (self._deadline, self._until) if moment is not None), default=None)
+        return None if next_ is None else max(0.0, next_ - time.monotonic())
 
     def _ended(self) -> Ended:
+        if self._timed_out:
+            return Ended(timed_out=self._limit)
         if self._stopped is not None:
             return Ended(stopped=self._stopped)
         if self._first is None:

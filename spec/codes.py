@@ -50,6 +50,7 @@ CODES: dict[str, Code] = {
     "J309": Code("hint", "Settings were dropped because another kind was chosen."),
     "J310": Code("error", "The devices of this machine cannot be counted."),
     "J311": Code("error", "A setting has no effect beside the others that were chosen."),
+    "J312": Code("error", "Two settings say different things about the same devices."),
     "J401": Code("error", "A secret is not in the environment."),
     "J402": Code("error", "A port that the plan needs is already in use."),
     "J403": Code("error", "A command of the plan cannot be started."),

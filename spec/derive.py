@@ -54,7 +54,7 @@ def is_open(root: Mapping, path: TreePath) -> bool:
 
 #: What `derive` looks at. These cannot depend on what it derives.
 INPUTS: frozenset[TreePath] = frozenset(
-    {("hardware", "per_node"), ("nodes", "count"), ("script",), ("module",), ("command", 0)}
+    {("hardware", "per_node"), ("hardware", "ids"), ("nodes", "count"), ("script",), ("module",), ("command", 0)}
 )
 
 
@@ -67,12 +67,14 @@ def relative_paths(root: Mapping, facts: Facts) -> Mapping:
 
 def _count_devices(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
     path = ("hardware", "per_node")
+    ids, node = find(root, ("hardware", "ids")), find(root, path)
+    if isinstance(ids, Sequence) and (node is None or node.origin.layer == "default" or _value(root, path) == "all"):
+        return _set(root, path, len(ids.items), "hardware.ids")
     if _value(root, path) != "all":
         return root
     count = facts.count_gpus()
     if count > 0:
         return put_scalar(root, path, count, Origin(layer="detected", name="on this machine"))
-    node = find(root, path)
     cause = "`hardware.per_node: all` counts the GPUs of this machine, and it has none"
     findings.append(facts.sources.finding("J310", node.origin if node is not None else None, cause, "write a number"))
     return put_scalar(root, path, 1, Origin(layer="detected"))

@@ -49,6 +49,10 @@ class Gpu(Kind, frozen=True, tag="gpu"):
         PerNode | Literal["all"],
         Meta(description="Processes on each node, one for each GPU; `all` counts the GPUs of this machine."),
     ] = 1
+    ids: Annotated[
+        Annotated[tuple[Annotated[int, Meta(ge=0, le=1023)], ...], Meta(min_length=1)] | None,
+        Meta(description="Numbers of the GPUs to use on each node (CUDA_VISIBLE_DEVICES); unset takes the first ones."),
+    ] = None
     threads_per_process: Threads | None = None
 
 
@@ -154,6 +158,15 @@ class Nodes(Part, frozen=True):
     ] = 0
 
 
+class Limits(Part, frozen=True):
+    """What a run may use before it is ended."""
+
+    minutes: Annotated[
+        Annotated[float, Meta(gt=0, le=527040)] | None,
+        Meta(description="Minutes after which the processes are asked to end, then ended; the exit code is 124."),
+    ] = None
+
+
 class Local(Kind, frozen=True, tag="local"):
     """This machine."""
 
@@ -220,10 +233,26 @@ class Job(Part, frozen=True, kw_only=True):
         tuple[VariableName, ...],
         Meta(description="Names of environment variables that must be set at the start; no value is ever recorded."),
     ] = ()
+    python: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="Python interpreter of the processes; unset is the one that runs jobc."),
+    ] = None
+    setup: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Lines of bash that run on each node before its processes and in their shell, such as"
+            " `source env/bin/activate`; one that fails ends the run."
+        ),
+    ] = ()
     launcher: Annotated[
         Literal["auto", "python", "torchrun"],
         Meta(description="What starts a node's processes: `torchrun` watches over several, `python` only starts them."),
     ] = "auto"
+    launcher_args: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(description="Further options of the launcher, passed on exactly as written."),
+    ] = ()
+    limits: Annotated[Limits, Meta(description="What a run may use before it is ended.")] = Limits()
     hardware: Annotated[Hardware, Meta(description="Devices that the job uses on each node.")] = AutoHardware()
     precision: Annotated[Precision, Meta(description="Number format of the forward and backward passes.")] = (
         FullPrecision()

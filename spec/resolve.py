@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from .defaults import Item
     from .overrides import Choices, Override
 
-_TEXTS = ("args", "env", "command")  # settings whose scalars keep the text they were written as
+_TEXTS = (
+    "args",
+    "env",
+    "command",
+    "setup",
+    "launcher_args",
+)  # settings whose scalars keep the text they were written as
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ INTERPOLATION = "#/$defs/interpolation"
 SHORTHANDS = {"Nodes": "count", "Compile": "backend"}
 
 #: Leaves that keep the text they were written as, so that any scalar may stand there.
-TEXTS = frozenset({"args", "command", "env"})
+TEXTS = frozenset({"args", "command", "env", "setup", "launcher_args"})
 
 Schema = dict[str, Any]
 

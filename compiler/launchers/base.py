@@ -6,7 +6,8 @@ import posixpath
 from typing import Protocol
 
 from ...spec import ResolvedSpec
-from ..plan import Command, Ref, Text
+from ...spec.model import Gpu
+from ..plan import Argv, Command, Ref, Text
 
 
 class Launcher(Protocol):
@@ -15,6 +16,11 @@ class Launcher(Protocol):
     @property
     def RESTARTS(self) -> bool:  # noqa: N802 - a constant of the module
         """Whether it can start all processes again after one of them failed."""
+        ...
+
+    @property
+    def OPTIONS(self) -> frozenset[str] | None:  # noqa: N802 - a constant of the module
+        """Its own options that the plan sets, so that `launcher_args` may not; None where it takes no options."""
         ...
 
     def node_commands(self, spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
@@ -53,6 +59,19 @@ def script_argument(spec: ResolvedSpec) -> str:
     return f"./{script}" if script.startswith("-") else script
 
 
+def interpreter(spec: ResolvedSpec) -> Text:
+    """The Python interpreter of the processes."""
+    return (Ref("python"),) if spec.job.python is None else spec.job.python
+
+
+def prepared(spec: ResolvedSpec, argv: Argv) -> Argv:
+    """A command line with the job's `setup` before it, in one bash that the command then takes the place of."""
+    setup = spec.job.setup
+    if not setup:
+        return argv
+    return ("bash", "-c", "\n".join(("set -e", *setup, 'exec "$@"')), "jobc-setup", *argv)
+
+
 def shared_env(spec: ResolvedSpec) -> dict[str, Text]:
     """Variables of every process, whatever starts it: what jobc adds, then the job's own."""
     job = spec.job
@@ -60,6 +79,8 @@ def shared_env(spec: ResolvedSpec) -> dict[str, Text]:
     threads = job.hardware.threads_per_process
     if threads is not None:
         env["OMP_NUM_THREADS"] = str(threads)
+    if isinstance(job.hardware, Gpu) and job.hardware.ids is not None:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, job.hardware.ids))
     return {**env, **job.env}
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ...spec import ResolvedSpec
 from ..plan import Argv, Command, Ref, Text
-from .base import entry, folder, ranks_of, shared_env
+from .base import entry, folder, interpreter, prepared, ranks_of, shared_env
 
 RESTARTS = False
+OPTIONS = None
 
 
 def node_commands(spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
@@ -28,8 +29,8 @@ def node_commands(spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
 
 def _argv(spec: ResolvedSpec) -> Argv:
     if spec.job.command is not None:
-        return spec.job.command
-    return ((Ref("python"),), *entry(spec))
+        return prepared(spec, spec.job.command)
+    return prepared(spec, (interpreter(spec), *entry(spec)))
 
 
 def _world(spec: ResolvedSpec, rank: int, local_rank: int) -> dict[str, Text]:

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from ...spec import ResolvedSpec
 from ..plan import Argv, Command, Ref, Text
-from .base import entry, folder, ranks_of, script_argument, shared_env
+from .base import entry, folder, interpreter, prepared, ranks_of, script_argument, shared_env
 
 RESTARTS = True
+#: Options of torchrun that follow from the document.
+OPTIONS = frozenset({
+    "standalone", "nnodes", "nproc-per-node", "node-rank", "master-addr", "master-port", "max-restarts",
+    "rdzv-backend", "rdzv-endpoint", "rdzv-id", "redirects", "log-dir", "module", "no-python", "run-path",
+})  # fmt: skip
 
 
 def node_commands(spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
@@ -20,10 +25,11 @@ def node_commands(spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
         *((f"--max-restarts={spec.job.nodes.max_restarts}",) if spec.job.nodes.max_restarts else ()),
         "--redirects=3",
         ("--log-dir=", Ref("run_dir"), "/logs"),
+        *spec.job.launcher_args,
     )
     return (
         Command(
-            argv=((Ref("python"),), "-m", "torch.distributed.run", *options, *_entry(spec)),
+            argv=prepared(spec, (interpreter(spec), "-m", "torch.distributed.run", *options, *_entry(spec))),
             env={"PYTHONUNBUFFERED": "1", **shared_env(spec)},
             cwd=folder(spec),
             ranks=ranks_of(spec, index),

@@ -44,13 +44,18 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
         nodes=(Node(index=0, host="localhost", ranks=ranks_of(spec, 0), commands=commands),),
         submit=(
             WriteFile(path=(Ref("run_dir"), "/spec.json"), content=(Ref("spec"),), mode=0o600),
-            StartNodes(nodes=(0,), ports=ports),
+            StartNodes(nodes=(0,), ports=ports, timeout=_timeout(spec)),
         ),
         status=(_run("cat", (Ref("run_dir"), "/record.json")),),
         logs=(_run("find", (Ref("run_dir"), "/logs"), "-name", "*.log", "-exec", "tail", "-n", "+1", "{}", "+"),),
         stop=(_run("kill", "-TERM", (Ref("pid"),)),),
         inputs=_inputs(spec),
     )
+
+
+def _timeout(spec: ResolvedSpec) -> float | None:
+    minutes = spec.job.limits.minutes
+    return None if minutes is None else minutes * 60
 
 
 def _run(*argv: str | tuple[str | Ref, ...]) -> RunCommand:

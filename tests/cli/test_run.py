@@ -200,3 +200,26 @@ def test_python_face_raises_findings(folder):
     with pytest.raises(jobc.FindingsError) as caught:
         jobc.run("job.yaml")
     assert [finding.code for finding in caught.value.findings] == ["J106"]
+
+
+@pytest.mark.parametrize("words", [(), ("hardware.per_node=2",), ("hardware.per_node=2", "launcher=python")])
+def test_time_limit_ends_the_run(jobc_command, folder, words):
+    """All processes, with the exit code of timeout(1); the record says failed."""
+    write(folder, "import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
+    done = jobc_command("run", "job.yaml", "hardware.kind=cpu", "hardware.per_node=1", "limits.minutes=0.05", *words)
+    assert done.returncode == 124
+    assert "begun" in done.stdout
+    assert done.stderr.endswith("jobc: ended after its time limit of 3 s\n")
+    assert "failed with exit code 124" in jobc_command("status", "last").stdout
+
+
+def test_setup_lines_prepare_the_shell(jobc_command, folder):
+    """What they export is there, and one that fails keeps the processes from starting."""
+    write(folder, "import os\nprint('got', os.environ['FOO'])\n")
+    (folder / "activate").write_text("export FOO='a b'\n")
+    one = ("run", "job.yaml", "hardware.per_node=1", "setup=['. ./activate']")
+    assert jobc_command(*one).stdout == "got a b\n"
+    done = jobc_command("run", "job.yaml", "setup=['. ./activate']", "hardware.kind=cpu", "hardware.per_node=2")
+    assert sorted(done.stdout.splitlines()) == ["[0] got a b", "[1] got a b"]
+    done = jobc_command("run", "job.yaml", "hardware.per_node=1", "setup=['exit 9']")
+    assert (done.returncode, done.stdout) == (9, "")

@@ -60,13 +60,6 @@ def test_several_values_without_m_say_how(jobc_command):
     assert "`jobc plan -m`" in done.stderr
 
 
-def test_run_offers_no_sweep(jobc_command):
-    """Only plans are swept."""
-    done = jobc_command("run", "job.yaml", "-m", "precision=bf16,fp16")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "`jobc plan -m` shows the plans of a sweep" in done.stderr
-
-
 @pytest.mark.parametrize("command", ["plan", "run"])
 def test_config_dir_adds_group_files(jobc_command, folder, command):
     """Given several times, before or after the overrides."""

@@ -2,6 +2,7 @@
 
 import pytest
 from jobc.compiler.plan import Ref
+from jobc.spec import FindingsError
 
 PYTHON = (Ref("python"),)
 SPEC = (Ref("run_dir"), "/spec.json")
@@ -99,3 +100,52 @@ def test_workdir_moves_the_start_not_the_script(planned, folder):
     (folder / "data").mkdir()
     (command,) = commands(planned("script: train.py\nworkdir: data\n"))
     assert (command.argv[1], command.cwd) == ("../train.py", (Ref("project_dir"), "/data"))
+
+
+@pytest.mark.parametrize("words", [(), ("hardware.per_node=2",), ("hardware.per_node=2", "launcher=python")])
+def test_setup_runs_before_the_processes_in_their_shell(planned, words):
+    """One bash that the command takes the place of, so that signals and exit codes are the command's."""
+    text = "script: train.py\nhardware: {kind: cpu}\nsetup: [module load x, export A=$HOME]\n"
+    for command in commands(planned(text, *words)):
+        assert command.argv[:4] == (
+            "bash", "-c", 'set -e\nmodule load x\nexport A=$HOME\nexec "$@"', "jobc-setup",
+        )  # fmt: skip
+        assert command.argv[4] == (Ref("python"),)
+
+
+def test_interpreter_of_the_document_is_used(planned):
+    """By name, so that the one of an activated environment is found."""
+    assert commands(planned("script: train.py\npython: python3\n"))[0].argv == ("python3", "train.py")
+    assert commands(planned("script: train.py\npython: python3\nhardware: {per_node: 2}\n"))[0].argv[0] == "python3"
+
+
+def test_options_of_the_launcher_stand_before_the_script(planned):
+    """As written, after what the plan sets."""
+    text = "script: train.py\nhardware: {kind: cpu, per_node: 2}\nlauncher_args: [--role, a b]\n"
+    assert commands(planned(text))[0].argv[-4:] == ("--role", "a b", "--", "train.py")
+
+
+def test_chosen_gpus_are_the_visible_ones(planned):
+    """As many processes as GPUs, by the number that each has on the machine."""
+    (command,) = commands(planned("script: train.py\nhardware: {kind: gpu, ids: [6, 2]}\n"))
+    assert command.env["CUDA_VISIBLE_DEVICES"] == "6,2"
+    assert "--nproc-per-node=2" in command.argv
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("hardware: {kind: gpu, per_node: 3, ids: [1, 2]}\n", "J312"),
+        ("hardware: {kind: gpu, ids: [1, 1]}\n", "J312"),
+        ("hardware: {kind: gpu, ids: [1, 2]}\nenv: {CUDA_VISIBLE_DEVICES: '0'}\n", "J312"),
+        ("hardware: {kind: cpu, per_node: 2}\nlauncher_args: [--nnodes=3]\n", "J311"),
+        ("hardware: {kind: cpu, per_node: 2}\nlauncher_args: [--max_restarts, '3']\n", "J311"),
+        ("launcher_args: [--role=x]\n", "J311"),
+        ('setup: ["a\\0b"]\n', "J106"),
+    ],
+)
+def test_what_is_said_twice_or_to_nobody_is_refused(planned, text, code):
+    """Devices named in two ways, options that the job has fields for, options of a launcher that has none."""
+    with pytest.raises(FindingsError) as caught:
+        planned("script: train.py\n" + text)
+    assert [finding.code for finding in caught.value.findings] == [code]
