@@ -21,6 +21,7 @@ _COMMANDS = {
     "wait": "Wait until a run has ended.",
     "rerun": "Run the plan of an earlier run once more, or its job with other values.",
     "clean": "Remove the records and logs of runs that have ended.",
+    "checkpoint": "Look at checkpoints without loading them.",
     "check": "Check a job and show what is wrong with it.",
     "explain": "Show where every value of a job comes from, or explain a field or a finding.",
     "schema": "Print the JSON Schema of a job or of a plan, for editors and other tools.",

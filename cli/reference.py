@@ -130,6 +130,9 @@ def _commands() -> Iterator[str]:
         if command is not None:
             context = command.make_context(name, [], parent=root, resilient_parsing=True, terminal_width=100)
             yield from _help(f"jobc {name}", context)
+            for below in command.commands.values() if isinstance(command, click.Group) else ():
+                inner = below.make_context(below.name, [], parent=context, resilient_parsing=True, terminal_width=100)
+                yield from _help(f"jobc {name} {below.name}", inner)
 
 
 def _help(name: str, context: click.Context) -> Iterator[str]:

@@ -24,6 +24,9 @@ class NamedModel:
 
     def __init__(self, model: nn.Module, number: int, strategy: Strategy) -> None:
         self.inner = strategy.unwrap(model)
+        cls = type(self.inner)
+        # fully_shard gives a module a class of its own, made of torch's and the user's.
+        self.kind = cls.__bases__[-1].__name__ if hasattr(cls, "reshard") and len(cls.__bases__) > 1 else cls.__name__
         self.prefix = f"models.{number}."
         self.state = plain(self.inner.state_dict(keep_vars=True))
         self.parameters = {id(item): name for name, item in plain(dict(self.inner.named_parameters())).items()}
@@ -43,7 +46,7 @@ class NamedModel:
     @property
     def about(self) -> ModelOf:
         """The model as a manifest describes it."""
-        return ModelOf(kind=type(self.inner).__name__, aliases=self.aliases)
+        return ModelOf(kind=self.kind, aliases=self.aliases)
 
     def buffers(self) -> dict[str, Tensor]:
         """The tensors that are no parameters."""
@@ -79,7 +82,6 @@ class NamedModel:
         self.inner.load_state_dict({raw: values[name] for raw, name in names.items()})
 
     def _check(self, files: TensorFiles, saved: ModelOf, sources: dict[str, str]) -> None:
-        kind = type(self.inner).__name__
         stored = {name.removeprefix(self.prefix) for name in files.names() if name.startswith(self.prefix)}
         missing = [name for name, source in sources.items() if source not in files]
         known = {*self.tensors, *self.aliases}
@@ -95,7 +97,7 @@ class NamedModel:
         if missing or unexpected or wrong:
             said = [f"it has no {_some(missing)}"] * bool(missing)
             said += [f"the model has no {_some(unexpected)}"] * bool(unexpected)
-            cause = f"the checkpoint is of another {saved.kind} than this {kind}: {'; '.join(said + wrong[:3])}"
+            cause = f"the checkpoint is of another {saved.kind} than this {self.kind}: {'; '.join(said + wrong[:3])}"
             raise other(cause)
 
 

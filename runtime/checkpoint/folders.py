@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
@@ -35,12 +34,20 @@ def entries(folder: Path) -> list[Entry]:
     Files are not looked into. A folder that is not there has none.
     """
     found = list(_entries(folder))
-    return sorted(found, key=lambda entry: (entry.manifest.sequence if entry.manifest else -1, entry.path.name))
+    return sorted(found, key=lambda item: (item.manifest.sequence if item.manifest else -1, item.path.name))
+
+
+def entry(path: Path) -> Entry:
+    """What a folder is that has a manifest."""
+    try:
+        return Entry(path, manifests.read(path))
+    except FindingsError as error:
+        return Entry(path, None, error.findings[0])
 
 
 def complete(folder: Path) -> list[Entry]:
     """The complete checkpoints of a folder, oldest first."""
-    return [entry for entry in entries(folder) if entry.manifest is not None]
+    return [item for item in entries(folder) if item.manifest is not None]
 
 
 def newest(folder: Path) -> Path | None:
@@ -51,12 +58,12 @@ def newest(folder: Path) -> Path | None:
 
 def older(checkpoint: Path) -> Path | None:
     """The newest complete checkpoint beside this one that is older, or, where this one cannot say its age, another."""
-    beside = [entry for entry in complete(checkpoint.parent) if entry.path.name != checkpoint.name]
+    beside = [item for item in complete(checkpoint.parent) if item.path.name != checkpoint.name]
     try:
         age = manifests.read(checkpoint).sequence
     except FindingsError:
         age = None
-    known = [entry for entry in beside if age is None or (entry.manifest and entry.manifest.sequence < age)]
+    known = [item for item in beside if age is None or (item.manifest and item.manifest.sequence < age)]
     return known[-1].path if known else None
 
 
@@ -99,7 +106,7 @@ def prune(folder: Path, keep: int, kept: Path) -> list[Path]:
     Raises:
         OSError: one cannot be removed.
     """
-    ours = [entry.path for entry in complete(folder) if _NAMED_BY_US.fullmatch(entry.path.name)]
+    ours = [item.path for item in complete(folder) if _NAMED_BY_US.fullmatch(item.path.name)]
     old = [path for path in ours if path != kept][: max(0, len(ours) - keep)]
     for path in old:
         remove(path)
@@ -131,6 +138,8 @@ def lock(folder: Path) -> int:
     Raises:
         OSError: another process holds it, or it is not there.
     """
+    import fcntl  # noqa: PLC0415 - not on Windows, where checkpoints are only looked at
+
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -159,7 +168,4 @@ def _entries(folder: Path) -> Iterator[Entry]:
         if _TEMPORARY.fullmatch(path.name):
             yield Entry(path, None, unfinished=True)
         elif known or _NAMED_BY_US.fullmatch(path.name):
-            try:
-                yield Entry(path, manifests.read(path))
-            except FindingsError as error:
-                yield Entry(path, None, error.findings[0])
+            yield entry(path)
