@@ -33,12 +33,12 @@ def of_classes(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
     """The modules of the classes with these names, inner ones before those that hold them.
 
     Raises:
-        FindingsError: J508, a name is that of no module of the model; all such names at once.
+        FindingsError: J508, no module of the model is of any of these classes. One model need not have all of them:
+            several models may be prepared, and the names are for all.
     """
     found = [module for module in model.modules() if type(module).__name__ in names]
-    missing = [name for name in names if name not in {type(module).__name__ for module in found}]
-    if missing:
-        raise FindingsError(tuple(_missing(name, model) for name in missing))
+    if not found:
+        raise FindingsError((_missing(names, model),))
     return found[::-1]
 
 
@@ -49,12 +49,13 @@ def candidates(model: nn.Module) -> list[str]:
     return list(names)
 
 
-def _missing(name: str, model: nn.Module) -> Finding:
+def _missing(names: Sequence[str], model: nn.Module) -> Finding:
     known = candidates(model)
-    near = did_you_mean(name, known)
+    near = next((hint for hint in (did_you_mean(name, known) for name in names) if hint is not None), None)
     step = f"the model has {', '.join(known)}; or use `wrap: auto`, which takes the repeated blocks"
+    shown = ", ".join(f"`{name}`" for name in names)
     return finding(
         "J508",
-        f"`paradigm.wrap` names `{name}`, and no module of the {type(model).__name__} is of such a class",
+        f"`paradigm.wrap` names {shown}, and no module of the {type(model).__name__} is of such a class",
         next_step=step if near is None else f"{near}\n{step}",
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..spec.findings import FindingsError, finding
 from ..spec.training import Compile
 from .blocks import candidates, repeated
 
+_TORCH = Path(torch.__file__).parent
 #: What `training.compile.dynamic` is for torch.
 _DYNAMIC: dict[object, bool | None] = {"auto": None, True: True, False: False}
 
@@ -30,7 +34,29 @@ def compile_in_place(model: nn.Module, options: Compile) -> None:
     if options.mode != "default":
         chosen["mode"] = options.mode
     for module in _regions(model) if options.regional else [model]:
-        module.compile(**chosen)
+        if _is_torchs(module):
+            module._compiled_call_impl = torch.compile(_through(module._call_impl), **chosen)  # noqa: SLF001
+        else:
+            module.compile(**chosen)
+
+
+def _is_torchs(module: nn.Module) -> bool:
+    """Whether the module's forward pass is torch's own, as a Linear's or a Sequential's is.
+
+    torch compiles no function of its own that is not called by another, so that compiling such a module in place, with
+    its method `compile`, would do nothing.
+    """
+    code = getattr(getattr(module.forward, "__func__", None), "__code__", None)
+    return code is not None and Path(code.co_filename).is_relative_to(_TORCH)
+
+
+def _through(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that calls another, which torch compiles together with it."""
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return call(*args, **kwargs)
+
+    return forward
 
 
 def _regions(model: nn.Module) -> list[nn.Module]:

@@ -1,5 +1,6 @@
 """What the constructor takes: each argument works, or is a finding that says what to do."""
 
+import copy
 from datetime import timedelta
 
 import pytest
@@ -242,7 +243,7 @@ def test_seed_of_the_data_is_apart():
 
 
 class Double(nn.Module):
-    """A model that torch compiles; it leaves its own layers alone where they are the whole model."""
+    """A model with a layer in it."""
 
     def __init__(self):
         super().__init__()
@@ -266,6 +267,43 @@ def test_models_are_compiled_with_the_backend_given():
         model(torch.ones(1, 2))
         assert len(seen) == count
         assert set(model.state_dict()) == {"inner.weight", "inner.bias"}
+
+
+GRAPHS = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _counting():
+    """A compiler that only notes what it is given."""
+
+    def counting(graph, _inputs):
+        GRAPHS.append(graph)
+        return graph.forward
+
+    torch._dynamo.register_backend(counting, name="counting")
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize(
+    "make", [Double, lambda: nn.Linear(2, 2), lambda: nn.Sequential(nn.Linear(2, 2), nn.Tanh()), lambda: Named(2, 2)]
+)
+def test_models_of_torchs_own_classes_are_compiled_too(make, precision):
+    """A bare layer or a Sequential is compiled as a class of the user's is, in place, and trains."""
+    torch._dynamo.reset()
+    GRAPHS.clear()
+    accelerator = Accelerator(cpu=True, mixed_precision=precision, dynamo_backend="counting")
+    plain = make()
+    model = accelerator.prepare(plain)
+    expected = copy.deepcopy(plain)(torch.ones(1, 2))
+    assert torch.equal(model(torch.ones(1, 2)), expected)
+    assert len(GRAPHS) == 1
+    accelerator.backward(model(torch.ones(1, 2)).sum())
+    assert len(GRAPHS) == 1
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+class Named(nn.Linear):
+    """A class of the user's with torch's own forward pass."""
 
 
 def test_plugin_that_contradicts_the_job_is_refused(monkeypatch, job):

@@ -333,9 +333,13 @@ def check_what_does_not_train_together_is_refused():
 def check_classes_to_wrap_are_checked_against_the_model():
     if SIZE == 1:
         return
-    accelerator = accelerator_of({"kind": "fsdp", "wrap": ["Blok"]})
-    with refuses("J508", "`Blok`", "did you mean `Block`?", "Sequential, Linear, Block"):
+    accelerator = accelerator_of({"kind": "fsdp", "wrap": ["Blok", "Attention"]})
+    with refuses("J508", "`Blok`, `Attention`", "did you mean `Block`?", "Sequential, Linear, Block"):
         accelerator.prepare(net())
+    several = accelerator_of({"kind": "fsdp", "wrap": ["Block", "Attention"]})
+    assert sum(type(module).__name__ == "FSDPBlock" for module in several.prepare(net()).modules()) == 3
+    with refuses("J508", "no module of the Linear"):
+        several.prepare(nn.Linear(1, 1))
     accelerator = accelerator_of({"kind": "fsdp", "wrap": ["Embedding"]})
     with refuses("J508", "`head.weight` shares its tensor"):
         accelerator.prepare(Tied())
