@@ -88,7 +88,6 @@ def read(given: Given) -> Arguments:
         cause = f"`InitProcessGroupKwargs(init_method={group.init_method!r})` says where processes meet"
         refusals.refuse("kwargs_handlers", cause, "leave it to the launcher that starts them")
     loader = given.dataloader_config or DataLoaderConfiguration()
-    refusals.fixed("dataloader_config", loader, _FIXED_LOADER)
     accumulation = given.gradient_accumulation_plugin or GradientAccumulationPlugin()
     found = Arguments(
         keywords=_keywords(given, loader, accumulation, refusals),
@@ -196,9 +195,6 @@ def _precision(job: Precision, said: Arguments, spec: ResolvedSpec | None, refus
     return _changed(job, "precision", values, "kwargs_handlers", spec, refusals)
 
 
-_FIXED_LOADER: dict[str, tuple[Any, str]] = {
-    "use_stateful_dataloader": (False, "leave it away: a prepared loader knows its position by itself"),
-}
 _FIXED_DDP: dict[str, tuple[Any, str]] = {
     "dim": (0, "leave it away: torch deprecates other dimensions of the batch"),
     "check_reduction": (False, "leave it away: torch ignores it"),
@@ -251,6 +247,9 @@ def _refuse_absent(given: Given, refusals: Refusals) -> None:
             refusals.refuse(keyword, "jobc does not have this paradigm yet", "train with `paradigm=ddp` for now")
     if given.log_with is not None:
         cause = f"trackers are not there yet, so `{given.log_with!r}` would log nothing"
+        refusals.refuse("log_with", cause, _LATER)
+
+
 def _generators(given: Sequence[Any], refusals: Refusals) -> tuple[str, ...]:
     """The random states that processes share, in Accelerate's words."""
     names = tuple(str(getattr(kind, "value", kind)) for kind in given)
@@ -258,9 +257,6 @@ def _generators(given: Sequence[Any], refusals: Refusals) -> tuple[str, ...]:
         if name not in ("torch", "cuda", "generator"):
             refusals.refuse("rng_types", f"there is no `{name}` generator", "use `torch`, `cuda` or `generator`")
     return names
-
-
-        refusals.refuse("log_with", cause, _LATER)
 
 
 def _project(folder: Any, config: ProjectConfiguration | None, refusals: Refusals) -> ProjectConfiguration:

@@ -64,7 +64,7 @@ class DataLoaderConfiguration(KwargsHandler):
         use_seedable_sampler: Either value: the order of the data is always a function of the seed and the epoch.
         data_seed: Seed of the order of the data; None takes that of the job.
         non_blocking: Either value: batches are moved without blocking wherever the loader pins its memory.
-        use_stateful_dataloader: Only False: the position of a prepared loader is its own, torchdata's is not needed.
+        use_stateful_dataloader: Either value: every prepared loader has `state_dict` and `load_state_dict`.
     """
 
     split_batches: bool = False

@@ -47,7 +47,6 @@ ONE = {"hardware": {"kind": "cpu"}, "paradigm": {"kind": "none"}}
         ({"kwargs_handlers": [GradScalerKwargs(init_scale=-1.0)], "mixed_precision": "fp16"}, "initial_scale"),
         ({"kwargs_handlers": [DistributedDataParallelKwargs(dim=1)]}, "`DistributedDataParallelKwargs(dim=1)`"),
         ({"kwargs_handlers": [InitProcessGroupKwargs(init_method="tcp://a:1")]}, "leave it to the launcher"),
-        ({"dataloader_config": DataLoaderConfiguration(use_stateful_dataloader=True)}, "knows its position by itself"),
         ({"project_config": ProjectConfiguration(total_limit=3)}, "`ProjectConfiguration(total_limit=3)`"),
         ({"project_config": ProjectConfiguration("a"), "project_dir": "b"}, "say it in one place"),
         (
@@ -86,7 +85,7 @@ def test_arguments_that_change_nothing_are_taken():
         "no",
         1,
         True,
-        DataLoaderConfiguration(use_seedable_sampler=True, non_blocking=True),
+        DataLoaderConfiguration(use_seedable_sampler=True, non_blocking=True, use_stateful_dataloader=True),
         rng_types=["generator", "torch", "cuda"],
         log_with=None,
         dynamo_backend="no",
