@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..spec.findings import FindingsError, finding
+from .places import caller_place
 from .plugins import DDPCommunicationHookType as Hook
 from .plugins import DistributedDataParallelKwargs
 
@@ -15,14 +18,20 @@ _HOOKED = "_jobc_communication"
 
 
 def sender(options: DistributedDataParallelKwargs) -> Callable[[nn.Module], None]:
-    """What is done to a model that was just wrapped, so that its gradients are sent as the options say."""
+    """What is done to a model that was just wrapped, so that its gradients are sent as the options say.
+
+    It raises a finding, J507, where torch cannot send them so: in bfloat16 without NCCL, or with other arguments.
+    """
     if (options.comm_hook, options.comm_wrapper) == (Hook.NO, Hook.NO):
         return lambda _model: None
 
     def register(model: nn.Module) -> None:
         if isinstance(model, DistributedDataParallel) and not hasattr(model, _HOOKED):
-            state, hook = _hook(options)
-            model.register_comm_hook(state=state, hook=hook)
+            try:
+                state, hook = _hook(options)
+                model.register_comm_hook(state=state, hook=hook)
+            except (TypeError, ValueError) as error:
+                raise _refused(options, f"torch refuses: {error}") from error
             setattr(model, _HOOKED, True)
 
     return register
@@ -48,7 +57,26 @@ def _hook(options: DistributedDataParallelKwargs) -> tuple[Any, Callable[..., An
         Hook.FP16: plain.fp16_compress_wrapper,
         Hook.BF16: plain.bf16_compress_wrapper,
     }
+    if options.comm_hook == Hook.BATCHED_POWER_SGD and not _batched_works(power):
+        raise _refused(options, "in this version of torch it fails at the first step that it compresses")
     state: Any = None
     if options.comm_hook in (Hook.POWER_SGD, Hook.BATCHED_POWER_SGD):
         state = power.PowerSGDState(process_group=None, **options.comm_state_option)
     return state, wrappers[Hook(options.comm_wrapper)](hooks[Hook(options.comm_hook)])
+
+
+def _batched_works(power: Any) -> bool:
+    """Whether torch's batched hook takes what it makes itself; 2.13's does not, and fails after many steps."""
+    try:
+        power._orthogonalize(torch.eye(2)[:, :1])  # noqa: SLF001 - the step that fails
+    except AssertionError:
+        return False
+    return True
+
+
+def _refused(options: DistributedDataParallelKwargs, cause: str) -> FindingsError:
+    given = f"DistributedDataParallelKwargs(comm_hook={str(options.comm_hook)!r}"
+    given += f", comm_wrapper={str(options.comm_wrapper)!r})" if options.comm_wrapper != Hook.NO else ")"
+    step = "use `fp16` or `power_sgd`, which every backend can send, or leave it away; see `comm_state_option` too"
+    place = caller_place()
+    return FindingsError((finding("J507", f"kwargs_handlers: `{given}`: {cause}", place=place, next_step=step),))

@@ -164,6 +164,19 @@ def check_gradients_are_sent_as_asked():
     assert not same(results[0], results[1])
 
 
+def check_ways_to_send_that_torch_cannot_go_are_refused():
+    for options, words in (
+        ({"comm_hook": "bf16"}, "NCCL"),
+        ({"comm_hook": "fp16", "comm_wrapper": "bf16"}, "comm_wrapper='bf16'"),
+        ({"comm_hook": "batched_power_sgd"}, "fails at the first step that it compresses"),
+        ({"comm_hook": "power_sgd", "comm_state_option": {"start_powerSGD_iter": 1}}, "start_powerSGD_iter"),
+        ({"comm_hook": "power_sgd", "comm_state_option": {"rank": 1}}, "rank"),
+    ):
+        accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(**options)])
+        with refuses("J507", words):
+            accelerator.prepare(model())
+
+
 def check_ddp_options_beside_another_paradigm_are_refused():
     with (
         job(paradigm={"kind": "fsdp"}, explicit=["paradigm.kind"]),
