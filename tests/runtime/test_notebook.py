@@ -1,6 +1,8 @@
 """Launchers in a Python that is running: real processes, from a script that stands for a notebook."""
 
+import importlib
 import re
+import sys
 import types
 from pathlib import Path
 
@@ -68,6 +70,23 @@ def test_impossible_arguments_are_refused(keywords, words):
         notebook_launcher(print, **keywords)
 
 
+def test_processes_are_started_anew_where_fork_cannot_be(cells):
+    """With a device in use both launchers spawn: the processes have nothing of this one but what they are given."""
+    assert sorted(cells["anew"]) == ["0 of 2 no [7, 8] spawn", "1 of 2 no [7, 8] spawn"]
+    assert sorted(cells["anew in bf16"]) == ["0 of 2 bf16 [7, 8] spawn", "1 of 2 bf16 [7, 8] spawn"]
+    assert sorted(cells["as before"]) == ["0 of 2 no [7, 8] fork", "1 of 2 no [7, 8] fork"]
+
+
+def test_import_that_used_the_gpu_is_named(cells):
+    """With GPUs that this process uses nothing is started, and the error says which import did it."""
+    (said,) = cells["in use"]
+    assert said.startswith("J513 ")
+    assert (
+        "`from warms_up import net` in In [1] ran `net = net.cuda() if torch.cuda.device_count() > 9 else net`" in said
+    )
+    assert "warms_up.py:" in said
+
+
 def test_who_used_the_gpu_is_named_where_it_can_be_known():
     """Cells that name CUDA, variables on a device, and nothing where nothing is known."""
     names = {
@@ -76,5 +95,20 @@ def test_who_used_the_gpu_is_named_where_it_can_be_known():
         "__builtins__": __builtins__,
     }
     told = types.FunctionType((lambda: None).__code__, names)
-    assert who_used_cuda(told) == "In [1] says `model = model.to('cuda')`\nthe variable `model` is on meta"
+    said = "In [1] says `model = model.to('cuda')`\nthe variable `model` is on meta"
+    assert who_used_cuda(told, kinds=["meta"]).startswith(said)
     assert who_used_cuda(types.FunctionType((lambda: None).__code__, {})) == ""
+
+
+def test_import_that_left_something_on_the_gpu_is_named(tmp_path, monkeypatch):
+    """A module of the user's that holds a tensor there is named with its variable; one that only asks is not."""
+    (tmp_path / "jobc_test_leaves.py").write_text("import torch\nheld = torch.ones(1, device='meta')\n")
+    (tmp_path / "jobc_test_asks.py").write_text("import torch\nthere = torch.cuda.is_available()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("jobc_test_leaves", "jobc_test_asks"):
+        monkeypatch.setitem(sys.modules, name, importlib.import_module(name))
+    told = types.FunctionType((lambda: None).__code__, {"In": ["", "import os, jobc_test_leaves"]})
+    said = who_used_cuda(told, kinds=["meta"])
+    assert said == ("`import os, jobc_test_leaves` in In [1] left something there: the variable `held` is on meta")
+    (tmp_path / "jobc_test_leaves.py").unlink()
+    assert who_used_cuda(told) == ""
