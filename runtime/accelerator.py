@@ -143,12 +143,13 @@ class Accelerator(Checkpointed):
             set_seed(settings.seed)
         self._precision = Precision(settings.precision, found.device, said.autocast)
         self._strategy = strategies.choose(settings.paradigm, found, self._precision.half)
+        self._live = LiveBatches()
         self._progress = Progress(
             settings.gradient_accumulation,
             follows_data=said.accumulation.sync_with_dataloader,
             weighs=settings.loss == "mean_sample",
+            live=self._live,
         )
-        self._live = LiveBatches()
         of_data = settings if said.loader.data_seed is None else replace(settings, seed=said.loader.data_seed)
         parts = LoaderParts(world=found, settings=of_data, collectives=self._collectives, live=self._live, spec=spec)
         self._prepared = Prepared(

@@ -14,8 +14,10 @@ from .dealing import Start
 from .dispatching import Dispatched
 from .live import Position
 from .prefetching import Batches, delivery
+from .resuming import check_state, start_of
 from .seed import mixed, share_generators
 from .sources import LoaderParts, MapSource, Source, StreamSource
+from .streaming import Marks
 from .world import World
 
 __all__ = ["LoaderParts", "PreparedLoader", "prepared"]
@@ -28,6 +30,9 @@ class PreparedLoader(DataLoader[Any]):
     the same in all processes; the epoch counts the iterations begun so far, or is what `set_epoch` says. Length is the
     number of this process's batches. Every other attribute is that of the user's loader. It is a DataLoader for
     everyone who asks; `DataLoader.__init__` is not called, for there is nothing of its own to set up.
+
+    `state_dict()` says where the data is and `load_state_dict(state)` makes the next iteration go on there, in a world
+    of any size.
     """
 
     def __init__(self, loader: DataLoader[Any], parts: LoaderParts, *, moves: bool) -> None:
@@ -36,16 +41,22 @@ class PreparedLoader(DataLoader[Any]):
         self._live = parts.live
         self._orders = _Orders(loader, parts)
         self._source = _source(loader, parts, self._orders.workers)
+        self._kind = "stream" if isinstance(loader.dataset, IterableDataset) else "map"
         self._begins = _begins(parts)
         self._deliver = _deliver(loader, parts, moves=moves)
         self._leads = False
+        self._position: Position | None = None  # of the iteration begun last, while it is under way
+        self._restored: dict[str, Any] | None = None  # where the next iteration goes on
 
     def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self.from_batch(0)
+        return self._begin(None)
 
     def from_batch(self, first: int) -> Iterator[Any]:
-        """The next epoch without the batches before `first`. Where data is read by index they are not read at all."""
-        return self._begin(Start(batches=first))
+        """The next epoch without the batches before `first`. Where data is read by index they are not read at all.
+
+        It begins there also when a state was loaded that says something else.
+        """
+        return self._begin(first)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -55,19 +66,74 @@ class PreparedLoader(DataLoader[Any]):
         return self._source.dealt(even=even)
 
     def set_epoch(self, epoch: int) -> None:
-        """Makes the next iteration that of an epoch, counted from 0."""
+        """Makes the next iteration that of an epoch, counted from 0; it begins at its start unless it was restored."""
+        if epoch != self.epoch:
+            self._restored = None
         self.epoch = epoch
         for part in (self.loader.dataset, self.loader.sampler, self.loader.batch_sampler):
             if callable(getattr(part, "set_epoch", None)):
                 part.set_epoch(epoch)  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
 
-    def _begin(self, start: Start) -> Iterator[Any]:
-        epoch = self.epoch
+    def state_dict(self) -> dict[str, Any]:
+        """Where the data is: plain data, the same in all processes, so that one of them stores it.
+
+        - `seed`, `epoch`: of the order. While no loop is under way, of the one that comes next.
+        - `under_way`: whether a loop is. One that was left by `break` is not.
+        - `samples`: how many samples of the order all processes together were handed, the batch in hand included.
+        - `last`: whether that was the last batch, after which a restored loop has nothing left.
+        - `had`, `trained`: samples for the training's count, and whether an optimizer stepped in the loop.
+        - `kind`, `count`: what has to fit: `map` or `stream`, and the samples of the order where that is known.
+        - `stream`: of iterable data that is under way, how far the stream of each worker is (`taken`), whose `turn` is
+          next, and `states`: for each worker what the dataset's own `state_dict` said, or None. These alone may hold
+          what is no plain data. With `dispatch` only the first process has them.
+        """
+        if self._restored is not None:
+            return dict(self._restored)
+        position = self._position
+        here = Position(epoch=self.epoch) if position is None else position
+        return {
+            "seed": self._orders.seed,
+            "epoch": here.epoch,
+            "under_way": position is not None,
+            "samples": here.upto,
+            "last": here.last,
+            "had": here.samples,
+            "trained": self._live.trains(here),
+            "kind": self._kind,
+            "count": self._source.samples(),
+            "stream": here.mark.plain() if isinstance(here.mark, Marks) else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Makes the next iteration go on where a state was taken, without the samples handed out before.
+
+        Data that is read by index does not read them. The number of processes may be another one; batches then go on
+        being dealt out in the same order. A loop that is under way is left alone.
+
+        Raises:
+            FindingsError: J507, the state is of other data.
+        """
+        check_state(state, self._kind, self._source.samples(), max(1, self.loader.num_workers))
+        self._orders.seed = state["seed"]
+        self.epoch = state["epoch"]
+        self._restored = dict(state) if state["under_way"] else None
+
+    def _begin(self, first: int | None) -> Iterator[Any]:
+        epoch, restored, self._restored = self.epoch, self._restored, None
         self.epoch += 1
         if self._begins is not None:
             self._begins()
-        batches, position = self._source.begin(start, self._orders.begin(epoch))
-        position.epoch, position.leads = epoch, self._leads
+        number = self._orders.begin(epoch)
+        start = Start(batches=first or 0) if first is not None or restored is None else start_of(restored)
+        if start.ended:
+            batches, position = iter(()), Position(remaining=0, last=True, begun=start.samples, upto=start.samples)
+        else:
+            batches, position = self._source.begin(start, number)
+        position.epoch, position.leads, position.mark = epoch, self._leads, start.mark
+        if restored is not None:
+            position.had, position.trained = restored["had"], restored["trained"]
+            position.leads = position.leads or position.trained
+        self._position = position
         return self._iterate(batches if self._deliver is None else self._deliver(batches), position)
 
     def _iterate(self, batches: Batches, position: Position) -> Iterator[Any]:
@@ -85,6 +151,8 @@ class PreparedLoader(DataLoader[Any]):
         finally:
             self._leads = position.leads
             live.drop(position)
+            if self._position is position:
+                self._position = None
 
     def __getattr__(self, name: str) -> Any:
         if name == "loader":  # an object that is being copied or unpickled and has nothing yet

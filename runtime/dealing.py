@@ -38,12 +38,13 @@ class Share(NamedTuple):
 class Start:
     """Where an iteration begins: after so many batches of each process, or else after so many samples of all.
 
-    `mark` is where a stream was.
+    `mark` is where a stream was; it says more than the samples do. With `ended` there is nothing left.
     """
 
     batches: int = 0
     samples: int = 0
     mark: Any = None
+    ended: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,23 +206,24 @@ class Rounds:
 class DealtBatches:
     """The batch sampler of one process: its share of the batches of another sampler.
 
-    Each iteration records the shares it hands out in a `ledger` of its own, in order. A loader with workers asks for
-    indices far ahead of the batches it returns, so the ledger is where the two meet again. `start` is where the next
-    iteration begins; with a `seed` each batch comes with a number that only it has, for the worker that reads it.
+    `begin` is called before each iteration, which records the shares it hands out in a `ledger` of its own, in order. A
+    loader with workers asks for indices far ahead of the batches it returns, so the ledger is where the two meet again.
+    With a seed each batch comes with a number that only it has, for the worker that reads it.
     """
 
     def __init__(self, batches: Iterable[Any], deal: Deal) -> None:
         self._batches = batches
         self.deal = deal
-        self.start = Start()
-        self.seed: int | None = None
+
+    def begin(self, start: Start, seed: int | None = None) -> None:
+        """Makes the next iteration begin there."""
+        self._seed = seed
         self.ledger: deque[Any] = deque()
-        self.rounds: Rounds | None = None
+        self.rounds = Rounds(self._batches, self.deal, start)
 
     def __iter__(self) -> Iterator[Any]:
-        self.ledger = deque()
-        self.rounds = Rounds(self._batches, self.deal, self.start)
-        return self._hand_out(self.rounds, self.ledger, self.seed)
+        # Loaders may ask for an iterator twice and use the second one.
+        return self._hand_out(self.rounds, self.ledger, self._seed)
 
     def __len__(self) -> int:
         if not isinstance(self._batches, Sized):

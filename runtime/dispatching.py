@@ -53,11 +53,7 @@ class Dispatched:
         self._source = source
         self._world = parts.world
         self._post = Post(parts.world)
-        try:
-            length = len(source) if parts.world.is_main else None
-        except TypeError as error:
-            length = str(error)
-        self._length: int | str = parts.collectives.broadcast(length)  # pyright: ignore[reportAttributeAccessIssue]
+        self._length, self._samples = parts.collectives.broadcast(_sizes(source) if parts.world.is_main else ("", None))
 
     def dealt(self, *, even: bool) -> AbstractContextManager[object]:
         """Within it iterations that begin fill the last batches, or do not."""
@@ -65,10 +61,14 @@ class Dispatched:
 
     def begin(self, start: Start, seed: int) -> tuple[Steps, Position]:
         """The batches of this process, each with its share."""
-        position = Position()
+        position = Position(begun=start.samples, upto=start.samples)
         if self._world.is_main:
             return self._hand_out(start, seed, position), position
         return self._receive(position), position
+
+    def samples(self) -> int | None:
+        """How many samples the data has, where it says so; it was asked when the source was made."""
+        return self._samples
 
     def __len__(self) -> int:
         if isinstance(self._length, str):
@@ -130,6 +130,14 @@ class Dispatched:
             yield batch, share
             if share.last:
                 return
+
+
+def _sizes(source: MapSource | StreamSource) -> tuple[int | str, int | None]:
+    """The length of a source, or why it has none, and the samples of its data."""
+    try:
+        return len(source), source.samples()
+    except TypeError as error:
+        return str(error), source.samples()
 
 
 def _light(share: Share) -> Share:

@@ -21,8 +21,9 @@ class Position:
 
     `begun` and `upto` are samples of the data's order, those of all processes: the iteration began after so many, and
     so many are handed out. `epoch` is the number of the iteration, `mark` is where a stream is. `leads` says that this
-    is an outermost loop, and `trained` that an optimizer stepped in it before it was stored and restored; `steps` is
-    how many steps had been taken when it began.
+    is an outermost loop; `steps` is how many optimizer steps had been taken when its first batch was handed out. Of an
+    iteration that goes on after it was restored, `had` is how many samples were had before, and `trained` whether an
+    optimizer stepped.
     """
 
     size: int | None = None
@@ -39,8 +40,14 @@ class Position:
     epoch: int = 0
     mark: object = None
     leads: bool = False
-    trained: bool = False
     steps: int | None = None
+    had: int = 0
+    trained: bool = False
+
+    @property
+    def samples(self) -> int:
+        """Samples that all processes had in this iteration."""
+        return self.had + self.upto - self.begun
 
 
 @dataclass(slots=True)
@@ -77,7 +84,7 @@ class LiveBatches:
     @property
     def samples(self) -> int:
         """Samples of training data that all processes have had so far."""
-        return self.tally.samples + sum(item.upto - item.begun for item in self._stack if self.trains(item))
+        return self.tally.samples + sum(item.samples for item in self._stack if self.trains(item))
 
     def trains(self, position: Position) -> bool:
         """Whether an iteration is an outermost loop in which an optimizer stepped."""
@@ -100,5 +107,5 @@ class LiveBatches:
         """Forgets an iteration that ended."""
         if self.trains(position):
             self.tally.epochs += 1
-            self.tally.samples += position.upto - position.begun
+            self.tally.samples += position.samples
         self._stack[:] = [other for other in self._stack if other is not position]

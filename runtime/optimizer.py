@@ -9,6 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from ..spec.findings import finding
+from .live import Tally
 from .precision import LossScale
 from .progress import Progress
 
@@ -22,7 +23,7 @@ class WindowsUnused:
 
     def __call__(self) -> None:
         steps, passes = self._progress.steps, self._progress.outside
-        if self._aloud and passes < steps:
+        if self._aloud and passes < steps > 1:
             cause = (
                 f"gradients are to be accumulated over {steps} batches, and the optimizer steps after {passes} without"
                 " `accumulate`, each of which counts as one of the batches"
@@ -38,16 +39,20 @@ class PreparedOptimizer(Optimizer):
     """The user's optimizer behind a face that decides when it steps.
 
     It is an Optimizer for everyone who asks, so that torch's schedulers can be made from it. All state is the inner
-    optimizer's; `Optimizer.__init__` is not called, for there is nothing of its own to set up.
+    optimizer's; `Optimizer.__init__` is not called, for there is nothing of its own to set up. Each step that is taken
+    is counted in `tally`.
     """
 
     step_was_skipped = False
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, tally: Tally) -> None:
         self.optimizer = optimizer
+        self._tally = tally
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self.optimizer.step(closure) if closure is not None else self.optimizer.step()
+        loss = self.optimizer.step(closure) if closure is not None else self.optimizer.step()
+        self._tally.steps += 1
+        return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: FBT001, FBT002 - torch's signature
         self.optimizer.zero_grad(set_to_none)
@@ -99,8 +104,8 @@ class PreparedOptimizer(Optimizer):
 class WindowedOptimizer(PreparedOptimizer):
     """Steps and clears gradients only with the batch that closes an accumulation window."""
 
-    def __init__(self, optimizer: Optimizer, progress: Progress, hint: Callable[[], None]) -> None:
-        super().__init__(optimizer)
+    def __init__(self, optimizer: Optimizer, tally: Tally, progress: Progress, hint: Callable[[], None]) -> None:
+        super().__init__(optimizer, tally)
         self._progress = progress
         self._hint = hint
 
@@ -108,7 +113,9 @@ class WindowedOptimizer(PreparedOptimizer):
         if self._progress.sync:
             if not self._progress.batches:
                 self._hint()
-            return self.optimizer.step(closure) if closure is not None else self.optimizer.step()
+            loss = self.optimizer.step(closure) if closure is not None else self.optimizer.step()
+            self._tally.steps += 1
+            return loss
         return None
 
     def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: FBT001, FBT002 - torch's signature
@@ -119,8 +126,10 @@ class WindowedOptimizer(PreparedOptimizer):
 class ScaledOptimizer(WindowedOptimizer):
     """Also skips the step when gradients of a scaled loss overflowed; `step_was_skipped` says so."""
 
-    def __init__(self, optimizer: Optimizer, progress: Progress, hint: Callable[[], None], scale: LossScale) -> None:
-        super().__init__(optimizer, progress, hint)
+    def __init__(
+        self, optimizer: Optimizer, tally: Tally, progress: Progress, hint: Callable[[], None], scale: LossScale
+    ) -> None:
+        super().__init__(optimizer, tally, progress, hint)
         self._scale = scale
         scale.watch(optimizer)
 
@@ -130,19 +139,21 @@ class ScaledOptimizer(WindowedOptimizer):
                 self._hint()
             options = {} if closure is None else {"closure": closure}
             self.step_was_skipped = not self._scale.step(self.optimizer, **options)
+            self._tally.steps += not self.step_was_skipped
 
 
 def prepared(
-    optimizer: Optimizer, progress: Progress, scale: LossScale | None, hint: Callable[[], None]
+    optimizer: Optimizer, progress: Progress, scale: LossScale | None, hint: Callable[[], None], *, counts: bool
 ) -> PreparedOptimizer:
     """The face that this job needs, and no more: without windows and without a loss scale a step is only passed on.
 
-    `hint` is called at steps that no `accumulate` came before.
+    `hint` is called at steps that no `accumulate` came before. With `counts` its steps are those of the training.
     """
     if isinstance(optimizer, PreparedOptimizer):  # prepared by another Accelerator, whose windows are not ours
         optimizer = optimizer.optimizer
+    tally = progress.tally if counts else Tally()
     if scale is not None:
-        return ScaledOptimizer(optimizer, progress, hint, scale)
+        return ScaledOptimizer(optimizer, tally, progress, hint, scale)
     if progress.steps > 1:
-        return WindowedOptimizer(optimizer, progress, hint)
-    return PreparedOptimizer(optimizer)
+        return WindowedOptimizer(optimizer, tally, progress, hint)
+    return PreparedOptimizer(optimizer, tally)

@@ -117,7 +117,8 @@ class Prepared:
     def _optimizer(self, optimizer: Optimizer) -> PreparedOptimizer:
         if isinstance(optimizer, PreparedOptimizer) and _holds(self.optimizers, optimizer):
             return optimizer
-        ready = optimizers.prepared(optimizer, self._progress, self._precision.scale, self._unused)
+        counts = not self.optimizers
+        ready = optimizers.prepared(optimizer, self._progress, self._precision.scale, self._unused, counts=counts)
         self._strategy.adopt(ready.optimizer)
         if ready.state and self.parts.world.device.type != "cpu":
             ready.load_state_dict(ready.state_dict())  # torch moves loaded state to where the parameters are now

@@ -1,8 +1,10 @@
-"""Where accumulation stands: the single truth about micro-steps, windows and synchronisation."""
+"""Where the training stands: the single truth about steps, micro-steps, windows and synchronisation."""
 
 from __future__ import annotations
 
-from .live import Position
+from typing import Any
+
+from .live import LiveBatches, Position
 
 
 class Progress:
@@ -16,10 +18,13 @@ class Progress:
     taken to be as large as those of its first step were on average; the last one sets it right. Else, and where sizes
     are not known, all batches count the same. `inside` says whether a micro-step is under way; `batches` and `windows`
     count those begun, and `outside` the backward passes before the first of them.
+
+    `tally` counts epochs that are over, optimizer steps, and their samples; it is that of the data's iterations.
     """
 
     __slots__ = (
         "_follows_data",
+        "_live",
         "_planned",
         "_total",
         "batches",
@@ -29,12 +34,17 @@ class Progress:
         "outside",
         "steps",
         "sync",
+        "tally",
         "weighs",
         "window",
         "windows",
     )
 
-    def __init__(self, steps: int, *, follows_data: bool = True, weighs: bool = True) -> None:
+    def __init__(
+        self, steps: int, *, follows_data: bool = True, weighs: bool = True, live: LiveBatches | None = None
+    ) -> None:
+        self._live = live or LiveBatches()
+        self.tally = self._live.tally
         self._follows_data = follows_data
         self.weighs = weighs
         self.inside = False
@@ -78,3 +88,38 @@ class Progress:
         """Ends the micro-step: outside of `accumulate` a loss is divided by the number of steps that was asked for."""
         self.inside = False
         self.divisor = self.steps
+
+    @property
+    def epoch(self) -> int:
+        """Epochs of training data that are over."""
+        return self.tally.epochs
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps that were taken."""
+        return self.tally.steps
+
+    @property
+    def samples(self) -> int:
+        """Samples of training data that all processes had, those of the batch in hand included."""
+        return self._live.samples
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that is known, as plain data, the same in all processes.
+
+        The samples are those of epochs that are over; loaders know how many they handed out since.
+        """
+        tally = {"epochs": self.tally.epochs, "steps": self.tally.steps, "samples": self.tally.samples}
+        return tally | {"window": {name.removeprefix("_"): getattr(self, name) for name in _WINDOW}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where a state was taken, in the middle of a window too; load it before those of the loaders."""
+        for name in ("epochs", "steps", "samples"):
+            setattr(self.tally, name, state[name])
+        for name in _WINDOW:
+            setattr(self, name, state["window"][name.removeprefix("_")])
+        self.leave()
+
+
+#: What is known of the open window, or of the last one if none is open.
+_WINDOW = ("batches", "windows", "outside", "micro", "window", "sync", "_planned", "_total")

@@ -6,7 +6,7 @@ share.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -48,6 +48,8 @@ class Source(Protocol):
 
     def dealt(self, *, even: bool) -> AbstractContextManager[object]: ...
 
+    def samples(self) -> int | None: ...
+
     def __len__(self) -> int: ...
 
 
@@ -63,6 +65,8 @@ class MapSource:
         # Only of torch's own sampler is it known that all batches but the last have the size that it names.
         self._uniform = parts.settings.even_batches and type(sampler) is BatchSampler
         self._batches = (BatchesOfAll if for_all else DealtBatches)(sampler, _deal(sampler, parts))
+        # What names one sample after another, if there is such a thing.
+        self._order: Any = sampler.sampler if type(sampler) is BatchSampler else None if batched else sampler
         self._numbered = loader.num_workers > 0
         dataset = NumberedReads(loader.dataset) if self._numbered else loader.dataset
         options = {"batch_sampler": self._batches} if batched else {"batch_size": None, "sampler": self._batches}
@@ -81,7 +85,6 @@ class MapSource:
     def begin(self, start: Start, seed: int) -> tuple[Steps, Position]:
         """The batches of this process, each with its share."""
         batches, position = self._read(start, seed), self._position(self._batches.deal.rank)
-        # Each iteration has a ledger of its own, which is begun as soon as a loader is asked for an iterator.
         ledger = self._batches.ledger
         return ((batch, ledger.popleft()) for batch in batches), position
 
@@ -92,19 +95,20 @@ class MapSource:
         return _gathered(batches, self._batches.ledger), positions
 
     def _read(self, start: Start, seed: int) -> Iterator[Any]:
-        self._batches.start, self._batches.seed = start, seed if self._numbered else None
-        batches = iter(self._reader)
-        self._batches.start = Start()
-        return batches
+        self._batches.begin(start, seed if self._numbered else None)
+        return iter(self._reader)
 
     def _position(self, rank: int) -> Position:
-        deal, rounds = self._batches.deal, self._batches.rounds
-        begun, left = (0, None) if rounds is None else (rounds.at, rounds.left)
+        deal, begun, left = self._batches.deal, self._batches.rounds.at, self._batches.rounds.left
         if left is None:
             return Position(uniform=self._uniform, begun=begun, upto=begun)
         remaining = deal.count(left, rank)
         extra = remaining - deal.count(left, deal.size - 1)
         return Position(remaining=remaining, extra=extra, uniform=self._uniform, begun=begun, upto=begun)
+
+    def samples(self) -> int | None:
+        """How many samples the order has, where that can be asked without reading it."""
+        return len(self._order) if isinstance(self._order, Sized) else None
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -176,6 +180,10 @@ class StreamSource:
             {"batch_size": self._deal.run, "drop_last": self._drop_last} if self._batched else {"batch_size": None}
         )
         return _rebuilt(self._loader, stream, collate, self._generator, **options)
+
+    def samples(self) -> int | None:
+        """Nothing that could be relied on."""
+        return None
 
     def _rounds(
         self, batches: Iterator[Counted], marks: Marks, skipped: int, positions: list[Position]

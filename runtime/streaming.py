@@ -33,6 +33,15 @@ class Marks:
     turn: int = 0
     states: tuple[Any, ...] = (None,)
 
+    def plain(self) -> dict[str, Any]:
+        """The same as plain data, but for what datasets say of themselves."""
+        return {"taken": list(self.taken), "turn": self.turn, "states": list(self.states)}
+
+    @staticmethod
+    def of(plain: dict[str, Any]) -> Marks:
+        """The marks that plain data says."""
+        return Marks(taken=tuple(plain["taken"]), turn=plain["turn"], states=tuple(plain["states"]))
+
     def moved(self, mark: Mark | None) -> Marks:
         """The marks after a batch of one worker."""
         if mark is None:
@@ -127,7 +136,7 @@ class DealtStream(IterableDataset[Any]):
         if marks is not None:
             # The loader asks its workers in turn, the first one first.
             yield from repeat(Item(None, gone=True), deal.run if worker < marks.turn else 0)
-            if self._stateful:
+            if self._stateful and marks.states[worker] is not None:
                 self.dataset.load_state_dict(marks.states[worker])
                 runs.taken = marks.taken[worker]
             else:

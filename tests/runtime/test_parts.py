@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from jobc import Accelerator, FindingsError
-from jobc.runtime.dealing import Deal, DealtBatches
+from jobc.runtime.dealing import Deal, DealtBatches, Start
 from jobc.runtime.live import Position
 from jobc.runtime.progress import Progress
 from safetensors import safe_open
@@ -29,6 +29,7 @@ def dealt(count, batch_size, processes, **options):
     for rank in range(processes):
         settings = {"split": False, "even": True, "drop_last": False, **options}
         sampler = DealtBatches(batches, Deal(rank=rank, size=processes, batch_size=batch_size, **settings))
+        sampler.begin(Start())
         mine = list(sampler)
         shares = list(sampler.ledger)
         if not settings["split"] or settings["even"]:
