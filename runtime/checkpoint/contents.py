@@ -97,6 +97,7 @@ def take(training: Training, left_out: Collection[int] = ()) -> Contents:
         "scale": None if training.scale is None else training.scale.state_dict(),
         "extra": {model.prefix: model.extra for model in kept},
         "random": random[0],
+        "learned": [training.strategy.learned(model) for model in training.prepared.models],
     }
     common = take_apart(common, "the state of the training", None) | {
         "optimizers": optimizers,
@@ -138,6 +139,8 @@ def give(
         _give_object(training, name, item, common["objects"][name], files)
     rest = _whole({name: common[name] for name in _REST})
     _give_rest(training, rest)
+    for model, learned in zip(training.prepared.models, rest["learned"], strict=False):
+        training.strategy.relearn(model, learned)
     _give_gradients(training, manifest, files)
     mine = None if own is None or manifest.made_by.processes != training.world.size else _whole(own)
     for model in models if mine is not None else ():
@@ -161,7 +164,7 @@ def _whole(value: Any) -> Any:
     return put_together(value, {}.__getitem__)
 
 
-_REST = ("schedulers", "scale", "progress", "gradients", "loaders", "random")
+_REST = ("schedulers", "scale", "progress", "gradients", "loaders", "random", "learned")
 
 
 def check(training: Training, manifest: Manifest, left_out: Collection[int]) -> None:
@@ -272,7 +275,7 @@ def _give_gradients(training: Training, manifest: Manifest, files: TensorFiles) 
     """An open window's gradients: a process's own where it is one of those that saved, else the mean over them."""
     strategy, world = training.strategy, training.world
     owners = sorted({name.split(".", 2)[1] for name in files.names() if name.startswith("gradients.")})
-    if not owners or not training.prepared.optimizers:
+    if not training.prepared.optimizers:
         return
     alone = strategy.own_gradients and manifest.made_by.processes == world.size and "mean" not in owners
     chosen = [str(world.rank)] if alone else owners

@@ -76,6 +76,14 @@ class Strategy(Protocol):
         """Makes these, of the form that `gradients` has, the gradients so far."""
         ...
 
+    def learned(self, model: nn.Module) -> dict[str, Any]:
+        """What a wrapped model's steps so far decided for the next ones, as plain data, the same in all processes."""
+        ...
+
+    def relearn(self, model: nn.Module, learned: dict[str, Any]) -> None:
+        """Makes a model go on as one of which `learned` says this. It leaves no gradients."""
+        ...
+
     def join(self, models: Sequence[nn.Module]) -> AbstractContextManager[object]:
         """Within it, a process whose data has ended takes part in what the others still have to do together.
 

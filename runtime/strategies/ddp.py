@@ -21,6 +21,8 @@ from .base import Strategy
 from .shared import strays
 from .single import Single
 
+_COMMUTES = 2  # processes; a sum of so many numbers is the same in any order
+
 
 @dataclass(frozen=True, slots=True)
 class DataParallel(Single):
@@ -59,6 +61,41 @@ class DataParallel(Single):
 
     def layout(self) -> tuple[str, dict[str, int]]:
         return "ddp", {"replicate": dist.get_world_size()}
+
+    def learned(self, model: nn.Module) -> dict[str, Any]:
+        """Whether the next forward pass shares buffers, and the order in which gradients came in the first step.
+
+        By that order DDP has put gradients together since; with more than two processes it decides how they are added.
+        """
+        if not isinstance(model, DistributedDataParallel):
+            return {}
+        found: dict[str, Any] = {"shares": model.require_forward_param_sync}
+        # A graph that is declared static is counted in its first step, which cannot be done again.
+        if dist.get_world_size() > _COMMUTES and not model.static_graph:
+            model.reducer._rebuild_buckets()  # noqa: SLF001 - as the next forward pass would; torch has no other way
+            if model.logger is not None:
+                model.logger.set_runtime_stats_and_log()
+            said = model._get_ddp_logging_data().get("rebuilt_per_bucket_param_indices")  # noqa: SLF001 - the same
+            found["order"] = [int(word) for word in str(said or "").replace(",", " ").split()]
+        return found
+
+    def relearn(self, model: nn.Module, learned: dict[str, Any]) -> None:
+        if not isinstance(model, DistributedDataParallel) or not learned:
+            return
+        parameters = [parameter for parameter in model.module.parameters() if parameter.requires_grad]
+        order = learned.get("order", [])
+        known = sorted(order) == list(range(len(parameters))) and not model.static_graph
+        # A model that took a step before it was loaded has an order of its own, which nothing changes any more.
+        if known and not model.reducer._rebuild_buckets():  # noqa: SLF001 - torch has no other way
+            # Gradients of zero, in that order.
+            model.reducer.prepare_for_forward()
+            model.reducer.prepare_for_backward([])
+            for parameter in (parameters[place] for place in order):
+                torch.autograd.backward(parameter.view_as(parameter), torch.zeros_like(parameter))
+            model.reducer._rebuild_buckets()  # noqa: SLF001 - the same
+            for parameter in parameters:
+                parameter.grad = None
+        model.require_forward_param_sync = learned["shares"]
 
     def join(self, models: Sequence[nn.Module]) -> AbstractContextManager[object]:
         joinable: list[Joinable] = [model for model in models if isinstance(model, Joinable)]

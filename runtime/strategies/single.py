@@ -79,6 +79,12 @@ class Single:
         for name, parameter in self.unwrap(model).named_parameters():
             parameter.grad = gradients.get(name)
 
+    def learned(self, model: nn.Module) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
+        return {}
+
+    def relearn(self, model: nn.Module, learned: dict[str, Any]) -> None:
+        pass  # nothing was learned
+
     def join(self, models: Sequence[nn.Module]) -> AbstractContextManager[object]:  # noqa: ARG002 - the protocol's
         return _NOTHING
 
