@@ -2,6 +2,8 @@
 
 Plain torch, jobc, Accelerate and Lightning Fabric take turns in one process (two processes: one world for each), so
 that a machine that changes its speed changes all alike. Figures are medians over rounds; small models show overhead.
+Accelerate does not shard on CPUs: there it takes its FSDP plugin and trains with DDP, so that row has no figure of it.
+With a GPU, `benchmarks/gpu.py` is run too.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 
 STEPS = 200
 BATCH = 8
+WINDOW = 4
 Turn = Callable[[], float]
 
 
@@ -77,6 +80,71 @@ def accelerated(kind: type, *, half: bool, **options: Any) -> Turn:
                 schedule.step()
                 optimizer.zero_grad()
         return (time.perf_counter() - start) / len(batches)
+
+    return turn
+
+
+def sharded(name: str) -> Turn:
+    """A step of a model that is cut in pieces over the processes."""
+    import torch
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    if name == "jobc":
+        from jobc import FullyShardedDataParallelPlugin
+
+        return accelerated(_kind(name), half=False, cpu=True, fsdp_plugin=FullyShardedDataParallelPlugin())
+    model, _, _, loader, loss_of = parts()
+    fully_shard(model, mesh=init_device_mesh("cpu", (torch.distributed.get_world_size(),)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _step: 1.0)
+    rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    batches = list(loader)[rank::size]
+
+    def turn() -> float:
+        start = time.perf_counter()
+        for inputs, targets in batches:
+            loss_of(model(inputs), targets).backward()
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        return (time.perf_counter() - start) / len(batches)
+
+    return turn
+
+
+def accumulating(name: str) -> Turn:
+    """A batch of a loop over the loader in which four batches make a step."""
+    model, optimizer, schedule, loader, loss_of = parts()
+    if name == "torch":
+        return _accumulating_plainly(model, optimizer, schedule, loader, loss_of)
+    kind = _kind(name) if name == "jobc" else _rival()
+    accelerator = kind(cpu=True, gradient_accumulation_steps=WINDOW)
+    model, optimizer, schedule, loader = accelerator.prepare(model, optimizer, schedule, loader)
+
+    def turn() -> float:
+        start = time.perf_counter()
+        for inputs, targets in loader:
+            with accelerator.accumulate(model):
+                accelerator.backward(loss_of(model(inputs), targets))
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+        return (time.perf_counter() - start) / STEPS
+
+    return turn
+
+
+def _accumulating_plainly(model: Any, optimizer: Any, schedule: Any, loader: Any, loss_of: Any) -> Turn:
+    def turn() -> float:
+        start = time.perf_counter()
+        for number, (inputs, targets) in enumerate(loader, start=1):
+            (loss_of(model(inputs), targets) / WINDOW).backward()
+            if number % WINDOW == 0:
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+        return (time.perf_counter() - start) / STEPS
 
     return turn
 
@@ -156,11 +224,15 @@ def turns(*, ddp: bool) -> Iterator[tuple[str, str, Turn]]:
         yield what, "accelerate", accelerated(_rival(), half=half, cpu=True)
         yield what, "fabric", fabric(half=half, ddp=ddp)
     if ddp:
+        for name in ("torch", "jobc"):
+            yield "step, FSDP on 2 processes", name, sharded(name)
         for name in ("jobc", "accelerate"):
             yield "gather_for_metrics, 2 processes", name, gathering(name)
     else:
         for name in ("torch", "jobc", "accelerate", "fabric"):
             yield "a batch from the loader", name, loading(name)
+        for name in ("torch", "jobc", "accelerate"):
+            yield "loader, 4 batches a step", name, accumulating(name)
 
 
 def _rival() -> type:
@@ -245,6 +317,8 @@ def main() -> None:
     print(
         f"| {'import, in seconds':32} | {cells[0]:>7} | {cells[1]:>7} | {cells[2]:>10} | {cells[3]:>7} | {more:>12} |"
     )
+    print(flush=True)
+    subprocess.run([sys.executable, str(Path(__file__).with_name("gpu.py"))], check=True)
 
 
 if __name__ == "__main__":
