@@ -26,7 +26,7 @@ from torch import distributed as dist
 from ..spec.findings import Finding, FindingsError, Place, finding
 from ..spec.model import AutoHardware, Cpu, Gpu, Hardware
 from ..spec.resolved import ResolvedSpec, decode_document, unreadable
-from . import comparing, watch
+from . import comparing, connections, watch
 from .places import origin_place
 from .plugins import InitProcessGroupKwargs
 
@@ -78,23 +78,59 @@ class World:
 
 
 class Group:
-    """The process group of a world, opened by us or found open, or none in a world of one."""
+    """The process group of a world, if we opened it; nothing where it was found open, or a process is alone.
 
-    def __init__(self, group: Any, store: Any, unwatch: Callable[[], None] = lambda: None) -> None:
-        self._group = group
-        self._unwatch = unwatch
-        # Held to the end of the process: peers may still be reading from the store that this process hosts.
-        self._store = store
-        if group is not None:
+    `debug` compares calls before they run.
+    """
+
+    def __init__(
+        self, world: World | None = None, options: InitProcessGroupKwargs | None = None, *, debug: bool = False
+    ) -> None:
+        self._world = world
+        self._options = options
+        self._debug = debug
+        self._group: Any = None
+        self._unwatch: Callable[[], None] = lambda: None
+        self._connections: dict[int, int] = {}
+        if world is not None:
             atexit.register(self._leave)
+            self._open(world)
+
+    def _open(self, world: World) -> None:
+        # Held to the end of the process: peers may still be reading from the store that this process hosts.
+        self._store, found = _open_group(world)
+        self._connections = found if world.device.type == "cpu" else {}
+        self._group = dist.group.WORLD
+        _set_timeout(self._options)
+        if self._debug:
+            comparing.begin()
+        self._unwatch = watch.begin(self._store, world.rank, world.size, world.device)
+        _OPENED.append(self)
 
     def close(self) -> None:
         """Destroys the group if we opened it and it is still the default one; waits for nobody."""
         self._unwatch()
         comparing.end()
         group, self._group = self._group, None
+        if self in _OPENED:
+            _OPENED.remove(self)
         if group is not None and dist.is_initialized() and group is dist.group.WORLD:
             dist.destroy_process_group()
+
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether `cut` ends what processes wait for."""
+        return bool(self._connections)
+
+    def cut(self) -> None:
+        """Makes every collective of the group an error, here and in the processes that wait for this one."""
+        connections.cut(self._connections)
+
+    def reopen(self) -> None:
+        """Closes the group and opens another one in its place. All processes call it together."""
+        if self._world is not None:
+            self.close()
+            self._open(self._world)
 
     def _leave(self) -> None:
         # nccl may wait for peers that an exception took away; gloo waits for nobody.
@@ -103,6 +139,15 @@ class Group:
         # A thread of gloo takes Python's lock to let go of a finished collective. If the interpreter is gone before it
         # gets there, the thread is ended within a destructor, the process aborts, and its exit code is lost.
         time.sleep(_LETTING_GO)
+
+
+#: The group that an object of ours opened in this process, where one did.
+_OPENED: list[Group] = []
+
+
+def opened() -> Group | None:
+    """The process group of this process, if it was opened by us."""
+    return _OPENED[-1] if _OPENED else None
 
 
 def read_spec(env: Mapping[str, str]) -> ResolvedSpec | None:
@@ -145,7 +190,7 @@ def join(
         _set_timeout(options)
         if world.size > 1:
             watch.begin(dist.distributed_c10d._get_default_store(), world.rank, world.size, world.device)  # noqa: SLF001
-        return world, Group(None, None)
+        return world, Group()
     world = read_world(env, hardware)
     if world.backend is not None and options is not None and options.backend is not None:
         world = replace(world, backend=_backend(options.backend, world.device))
@@ -153,12 +198,8 @@ def join(
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
     if world.rendezvous is None:
-        return world, Group(None, None)
-    store = _open_group(world, world.rendezvous)
-    if spec is not None and spec.job.training.debug:
-        comparing.begin()
-    _set_timeout(options)
-    group = Group(dist.group.WORLD, store, watch.begin(store, world.rank, world.size, world.device))
+        return world, Group()
+    group = Group(world, options, debug=spec is not None and spec.job.training.debug)
     _check_size(replace(world, size=dist.get_world_size()), spec)
     return world, group
 
@@ -266,16 +307,19 @@ def _opened_elsewhere(env: Mapping[str, str], hardware: Hardware) -> World:
     return World(rank=rank, size=size, local_rank=local_rank, local_size=local_size, device=device, backend=backend)
 
 
-def _open_group(world: World, meet: Rendezvous) -> Any:
-    """Opens the default process group and returns the store that it met through.
+def _open_group(world: World) -> tuple[Any, dict[int, int]]:
+    """Opens the default process group and returns the store that it met through, and the connections that it made.
 
     Every attempt of the agent, and every group that a process opens after another, has keys of its own in the store:
     keys of an earlier one would send gloo to addresses where nobody listens any more.
     """
+    meet = world.rendezvous
+    assert meet is not None  # noqa: S101 - only a world of several opens a group
     hosting = world.rank == 0 and not meet.agent_hosts
     store = dist.TCPStore(meet.host, meet.port, is_master=hosting, wait_for_workers=False, multi_tenant=True)  # pyright: ignore[reportPrivateImportUsage]
     attempt = f"jobc/attempt_{meet.attempt}"
     opened = store.add(f"{attempt}/opened_by_{world.rank}", 1)
+    before = connections.sockets()
     dist.init_process_group(
         world.backend,
         store=dist.PrefixStore(f"{attempt}/group_{opened}", store),  # pyright: ignore[reportPrivateImportUsage]
@@ -283,7 +327,7 @@ def _open_group(world: World, meet: Rendezvous) -> Any:
         world_size=world.size,
         device_id=world.device if world.device.type == "cuda" else None,
     )
-    return store
+    return store, dict(connections.sockets().items() - before.items())
 
 
 def _set_timeout(options: InitProcessGroupKwargs | None) -> None:

@@ -66,3 +66,49 @@ def test_size_is_not_the_callers():
     for args, keywords in (((3,), {}), ((), {"batch_size": 3})):
         with pytest.raises(TypeError, match="leave it away"):
             train(*args, **keywords)
+
+
+TOGETHER = """
+import sys
+import torch
+from jobc import Accelerator, find_executable_batch_size
+accelerator = Accelerator()
+tried = []
+
+@find_executable_batch_size(starting_batch_size=16)
+def train(batch_size):
+    accelerator.free_memory()
+    tried.append(batch_size)
+    model = torch.nn.Linear(4, 1)
+    model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    for step in range(6):
+        if accelerator.is_last_process and step == 2 and batch_size > 4:
+            raise MemoryError
+        accelerator.backward(model(torch.ones(batch_size, 4)).sum())
+        optimizer.step()
+    return accelerator.reduce(torch.ones(1)).item()
+
+total = train()
+sys.stdout.write(f"[{tried}, {total}]\\n")
+"""
+
+
+@pytest.mark.parametrize(("paradigm", "processes"), [("ddp", 2), ("ddp", 4), ("fsdp", 2)])
+def test_processes_that_wait_are_called_back(launch, packed, tmp_path, paradigm, processes):
+    """One that runs out of memory while others wait for it in a backward pass: all try the next sizes, several times."""
+    (tmp_path / "script.py").write_text(TOGETHER)
+    job = {"hardware": {"kind": "cpu", "per_node": processes}, "paradigm": {"kind": paradigm}}
+    ended = launch(tmp_path / "script.py", processes=processes, JOBC_SPEC=packed(job))
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == [f"[[16, 8, 4], {processes:.1f}]"] * processes
+
+
+def test_processes_that_cannot_be_called_back_are_told_why(launch, tmp_path):
+    """In a group that the script opened itself the error ends the job, and says who, at which size and what to do."""
+    text = "from torch import distributed\ndistributed.init_process_group('gloo')\n" + TOGETHER
+    (tmp_path / "script.py").write_text(text)
+    ended = launch(tmp_path / "script.py")
+    assert ended.returncode == 1
+    assert "MemoryError" in ended.stderr
+    assert "rank 1 ran out of memory with batch size 16 while others waited for it in a collective" in ended.stderr
+    assert "starting_batch_size=8" in ended.stderr
