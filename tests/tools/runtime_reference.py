@@ -67,7 +67,8 @@ def _signature(thing, *, lines=False):
         star = star or item.kind is item.VAR_POSITIONAL
         if item.default is not item.empty:
             default = f"{type(item.default).__name__}.{item.default.name}" if hasattr(item.default, "name") else None
-            word += f"={default or repr(item.default)}"
+            quoted = f'"{item.default}"' if type(item.default) is str else repr(item.default)
+            word += f"={default or quoted}"
         words.append(re.sub(r"<.*>", "...", word))
     if lines and len(words) > 3:
         return "(\n" + "".join(f"    {word},\n" for word in words) + ")"
