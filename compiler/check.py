@@ -171,6 +171,9 @@ def _data(spec: ResolvedSpec) -> Iterator[Finding]:
     if isinstance(spec.job.hardware, Cpu) and loader.prefetch and spec.origin(path).explicit:
         cause = f"`{path}` has no effect: with `hardware: cpu` batches are made where they are needed"
         yield finding("J311", cause, place=spec.place(path), next_step="leave it away")
+    path = "training.dataloader.dispatch"
+    if loader.dispatch and spec.job.processes == 1:
+        yield finding("J306", f"`{path}` has no effect: one process reads all data anyway", place=spec.place(path))
 
 
 def _variables(spec: ResolvedSpec) -> Iterator[Finding]:

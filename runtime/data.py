@@ -160,19 +160,27 @@ class PreparedLoader(DataLoader[Any]):
         return getattr(self.loader, name)
 
 
+class _Order(torch.Generator):
+    """What the order is drawn from. `given` is the seed of the generator that the user's loader had, if it had one."""
+
+    given: int | None = None
+
+
 class _Orders:
     """The generators of a loader: one for the order of the data, one for the seeds of its workers."""
 
     def __init__(self, loader: DataLoader[Any], parts: LoaderParts) -> None:
         self.workers = torch.Generator()
-        self._order = torch.Generator()
+        self._order = _Order()
         owners = [loader.batch_sampler, loader.sampler, getattr(loader.batch_sampler, "sampler", None)]
         drawing = [owner for owner in owners if hasattr(owner, "generator")]
         own = [getattr(owner, "generator", None) for owner in drawing]
-        given = next((generator for generator in own if generator is not None), loader.generator)
+        found = next((generator for generator in own if generator is not None), loader.generator)
+        given = found.given if isinstance(found, _Order) else None if found is None else found.initial_seed()
+        self._order.given = given
         for owner in drawing:
             owner.generator = self._order  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
-        seed = parts.settings.seed if given is None else given.initial_seed()
+        seed = parts.settings.seed if given is None else given
         if seed is None:
             seed = torch.initial_seed()
         if given is not None or parts.settings.seed is None:

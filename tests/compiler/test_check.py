@@ -43,3 +43,10 @@ def test_fsdp_with_one_process_is_a_hint(folder):
     (folder / "job.yaml").write_text("script: train.py\nparadigm: fsdp\n")
     spec = resolve(Path("job.yaml"), (), env={}, cwd=folder, count_gpus=lambda: 0)
     assert [item.code for item in compile_plan(spec).findings] == ["J306"]
+
+
+def test_dispatch_with_one_process_is_a_hint(folder):
+    """One process has nobody to send its data to, and is told so."""
+    (folder / "job.yaml").write_text("script: train.py\ntraining: {dataloader: {dispatch: true}}\n")
+    spec = resolve(Path("job.yaml"), (), env={}, cwd=folder, count_gpus=lambda: 0)
+    assert [item.code for item in compile_plan(spec).findings] == ["J306"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from jobc import Accelerator, FindingsError
+from jobc import Accelerator, DataLoaderConfiguration, FindingsError
 from jobc.runtime.dealing import Deal, DealtBatches, Start
 from jobc.runtime.live import Position
 from jobc.runtime.progress import Progress
@@ -300,6 +300,17 @@ def test_loader_with_a_generator_keeps_its_seed():
             list(accelerator.prepare(DataLoader(range(50), batch_size=None, shuffle=True, generator=generator)))
         )
     assert orders[0] == orders[1] != orders[2]
+
+
+def test_loader_that_is_prepared_again_begins_again():
+    """A loader has the order of its seed for every Accelerator that prepares it, also of the user's generator's."""
+    for generator in (None, torch.Generator().manual_seed(4)):
+        plain = DataLoader(range(30), batch_size=30, shuffle=True, generator=generator)
+        orders = []
+        for _ in range(2):
+            ready = Accelerator(dataloader_config=DataLoaderConfiguration(data_seed=5)).prepare(plain)
+            orders.append([batch.tolist() for _ in range(2) for batch in ready])
+        assert orders[0] == orders[1]
 
 
 def test_loader_that_iterates_its_own_way_is_refused():
