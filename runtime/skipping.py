@@ -41,7 +41,8 @@ def skip_first_batches(dataloader: DataLoader[Any], num_batches: int = 0) -> Dat
     """A loader that leaves the first `num_batches` of every epoch out; the loader given stays as it is.
 
     Of a prepared loader these are the batches of this process, and the two count their epochs together. Prepare it
-    before, not after.
+    before, not after. The number counts from the start of the epoch, also when the loader was restored in the middle of
+    one; that place is then taken no more.
 
     Raises:
         FindingsError: J504, this is no data loader; J507, the number is negative.

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from jobc import Accelerator, DataLoaderConfiguration, FindingsError, skip_first_batches
+from jobc.runtime.dealing import Deal, DealtBatches, Start
 from torch import nn
 from torch.optim import SGD
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 SCRIPT = Path(__file__).parent / "workers" / "going_on.py"
 
@@ -42,6 +43,45 @@ def went_on(launch, alone, tmp_path_factory):
 def test_data_goes_on_after_every_batch(went_on, before, now):
     """New objects in new processes hand out what was left, of any kind of data and at every batch of two epochs."""
     assert went_on(before, now) == [""] * now
+
+
+def dealt(order, size, processes, start, **options):
+    """What each process gets from a start on, with the shares, and how many batches that should be."""
+    found = []
+    for rank in range(processes):
+        settings = {"split": False, "even": True, "drop_last": False, **options}
+        deal = Deal(rank=rank, size=processes, batch_size=size, **settings)
+        sampler = DealtBatches(BatchSampler(order, size, settings["drop_last"]), deal)
+        sampler.begin(start)
+        found.append((list(sampler), list(sampler.ledger), deal.count(sampler.rounds.left)))
+    return found
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_dealing_goes_on_as_if_it_had_not_stopped(processes):
+    """The same batches, fill and shares follow, and how many there are is known before they are read."""
+    for options in ({}, {"even": False}, {"drop_last": True}, {"split": True}):
+        for count in (1, 5, 12, 19):
+            order, size = list(range(100, 100 + count)), 2 * processes
+            whole = dealt(order, size, processes, Start(), **options)
+            for done in range(1, max(len(batches) for batches, _, _ in whole) + 1):
+                upto = next(shares[done - 1].upto for batches, shares, _ in whole if len(batches) >= done)
+                for start in (Start(samples=upto), Start(batches=done)):
+                    rest = dealt(order, size, processes, start, **options)
+                    for (batches, shares, _), (left, their_shares, number) in zip(whole, rest, strict=True):
+                        assert (left, their_shares) == (batches[done:], shares[done:]), (options, count, start)
+                        assert number == len(left) or "split" in options
+
+
+def test_dealing_goes_on_in_the_middle_of_a_batch():
+    """Where batches are of another size now, none is cut short but the one in which the others stopped."""
+    sampler = DealtBatches(
+        [[0, 1, 2], [3, 4, 5], [6]], Deal(rank=0, size=1, split=False, even=True, batch_size=None, drop_last=False)
+    )
+    sampler.begin(Start(samples=4))
+    assert list(sampler) == [[4, 5], [6]]
+    assert dealt(range(10), 3, 1, Start(samples=4))[0][0] == [[4, 5, 6], [7, 8, 9]]
+    assert dealt(range(10), 3, 2, Start(samples=10))[0][0] == []
 
 
 def loader_of(accelerator=None, data=range(10), **options):
