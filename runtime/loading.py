@@ -68,7 +68,7 @@ def load_checkpoint_in_model(
     if places is not None and DISK in places.spots and offload_folder is None:
         cause = "offload_folder: a part of the model goes to the disk, and no folder is named"
         raise FindingsError((finding("J507", cause, place=caller_place(), next_step="name a folder"),))
-    folder = None if offload_folder is None else Folder(Path(offload_folder))
+    folder = None if offload_folder is None else Folder(Path(offload_folder), anew=True)
     targets = _Targets(
         inner, places, folder, _Types(type_of(dtype), keep_in_fp32_modules or ()), buffers=offload_buffers
     )

@@ -16,16 +16,21 @@ _INDEX = MODEL_FILE + INDEX_ENDING
 
 
 class Folder:
-    """A folder of offloaded tensors, which is a checkpoint in itself: the index says which file has which name."""
+    """A folder of offloaded tensors, which is a checkpoint in itself: the index says which file has which name.
 
-    def __init__(self, folder: Path) -> None:
+    `anew` forgets what was written before, which may be of another model: what a checkpoint lacks is not to come from
+    there.
+    """
+
+    def __init__(self, folder: Path, *, anew: bool = False) -> None:
         self._folder = folder
         index = folder / _INDEX
-        self._files: dict[str, str] = json.loads(index.read_text())["weight_map"] if index.exists() else {}
+        known = json.loads(index.read_text())["weight_map"] if index.exists() else {}
+        self._files: dict[str, str] = {} if anew else known
         # By file: the tensor that was mapped, and by the identity of a tensor its file. Both hold what they are about.
         self._mapped: dict[str, Tensor] = {}
         self._written: dict[int, tuple[Tensor, str]] = {}
-        self._new = False
+        self._new = anew and bool(known)
 
     def write(self, name: str, value: Tensor) -> None:
         """Writes one tensor; what was mapped from an earlier file of its name stays what it was."""

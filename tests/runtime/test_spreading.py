@@ -104,6 +104,35 @@ def test_spread_model_computes_what_the_whole_one_does(saved, tmp_path, device_m
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
+def test_places_are_chosen_by_themselves(saved, tmp_path):
+    """With a word for a map and too little memory a part goes to the disk, which needs a folder."""
+    model, folder = saved
+    budget = {"max_memory": {"cpu": 4600}, "no_split_module_classes": ["Block"]}
+    with init_empty_weights():
+        empty, other = Language().eval(), Language().eval()
+    with pytest.raises(FindingsError, match="no folder is named"):
+        load_checkpoint_and_dispatch(empty, folder, "auto", **budget)
+    ready = load_checkpoint_and_dispatch(empty, folder, "auto", offload_folder=tmp_path / "out", **budget)
+    assert set(ready.hf_device_map.values()) == {"cpu", "disk"}
+    assert on_meta(ready)
+    with torch.no_grad():
+        assert torch.equal(ready(words=WORDS, shift=False)["logits"], model(WORDS, shift=False)["logits"])
+    roomy = load_checkpoint_and_dispatch(other, folder, "sequential", max_memory={"cpu": "1GB"})
+    assert roomy.hf_device_map == {"": "cpu"}
+    assert torch.equal(roomy(WORDS)["logits"], model(WORDS)["logits"])
+
+
+def test_what_a_checkpoint_lacks_does_not_come_from_an_earlier_one(saved, tmp_path):
+    """A folder that was used before has values of the same names, which are not this model's."""
+    _, folder = saved
+    load_checkpoint_and_dispatch(Language(), folder, {"": "disk"}, offload_folder=tmp_path / "out")
+    Accelerator().save_model(nn.Sequential(nn.Linear(1, 1)), tmp_path / "other")
+    with init_empty_weights():
+        empty = Language()
+    with pytest.raises(FindingsError, match="`shift` has no values"):
+        load_checkpoint_and_dispatch(empty, tmp_path / "other", {"": "disk"}, offload_folder=tmp_path / "out")
+
+
 def test_weights_visit_for_the_time_of_their_forward_pass(saved, tmp_path):
     """While a block computes its weights are there, and no other block's are; also after an error they are gone."""
     model, folder = saved
