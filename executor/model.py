@@ -11,6 +11,9 @@ from typing import BinaryIO, TextIO
 import msgspec
 
 
+_ASKED = 128 + 15  # what a process ends with that saved when it was asked to end
+
+
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """What failed first: an exit code or a signal, of a rank where one is to blame.
 
@@ -33,7 +36,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     def how(self) -> str:
         """How it failed, as the end of a sentence."""
         if self.signal is None:
-            return f"exit code {self.code}"
+            return f"exit code {self.code}" + (" (asked to end by SIGTERM)" if self.code == _ASKED else "")
         from signal import Signals  # noqa: PLC0415  (only a failure pays for it)
 
         known = {int(item): item.name for item in Signals}
