@@ -23,13 +23,20 @@ demo: $(VENV)/.demo $(VENV)/.checkout  ## set everything up, then plan and run a
 test: $(VENV)/.demo $(VENV)/.dev $(VENV)/.$(INSTALL)  ## set everything up, then run the whole test suite
 	cd tests && JOBC_TEST_INSTALL=$(INSTALL) ../$(VENV)/bin/python -m pytest $(ARGS)
 
-engines: .engines/shells .engines/node/.installed  ## install what engine tests need from the system (apt, npm)
+engines: .engines/shells .engines/ssh .engines/node/.installed  ## install what engine tests need from the system (apt, npm)
 
 # Shells that completion is tried in. apt is asked only when one is missing.
 .engines/shells:
 	@echo "engines: zsh and fish"
 	@mkdir -p .engines
 	@command -v zsh >/dev/null && command -v fish >/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends zsh fish; } >/dev/null
+	@touch $@
+
+# Servers for the target ssh, what copies files to them, and a checker of shell scripts.
+.engines/ssh:
+	@echo "engines: sshd, rsync and shellcheck"
+	@mkdir -p .engines
+	@command -v rsync >/dev/null && command -v shellcheck >/dev/null && test -x /usr/sbin/sshd || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends openssh-server openssh-client rsync shellcheck; } >/dev/null
 	@touch $@
 
 # The YAML language server that editors run.

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from ..spec import ResolvedSpec
-from .plan import Command, LaunchPlan, RunCommand, Step, WriteFile
+from .plan import Command, LaunchPlan, RunCommand, RunTogether, Step, WriteFile
 from .quoting import plain, shown, shown_argv
+from .text import flat_values, node_names
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +74,6 @@ def compare(before: Side, after: Side) -> Difference:
 
 
 def _fields(one: ResolvedSpec, two: ResolvedSpec) -> Iterator[Field]:
-    from .text import flat_values
-
     before, after = dict(flat_values(one)), dict(flat_values(two))
     for path in {**before, **after}:
         old, new = before.get(path), after.get(path)
@@ -121,18 +120,6 @@ def _folded(found: Iterable[Lines]) -> Iterator[Lines]:
         yield Lines(where=node_names(nodes), before=before, after=after)
 
 
-def node_names(nodes: list[int]) -> str:
-    """Nodes in words: `node 3`, `nodes 0-255`, `nodes 0-3, 7`."""
-    runs: list[list[int]] = []
-    for node in nodes:
-        if runs and runs[-1][-1] == node - 1:
-            runs[-1].append(node)
-        else:
-            runs.append([node])
-    words = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
-    return f"node{'s' if len(nodes) > 1 else ''} {', '.join(words)}"
-
-
 def _commands(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
     return {
         str(node.index): tuple(line for command in node.commands for line in _command(command)) for node in plan.nodes
@@ -140,6 +127,7 @@ def _commands(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
 
 
 def _command(command: Command) -> Iterator[str]:
+    yield from (line for line in plain(command.stdin or "").splitlines())
     yield shown_argv(command.argv) + (f"   in {shown(command.cwd)}" if command.cwd is not None else "")
 
 
@@ -175,6 +163,8 @@ def _step(step: Step) -> str:
         return f"write {shown(step.path)}, mode {step.mode:o}"
     if isinstance(step, RunCommand):
         return f"run {shown_argv(step.command.argv)}"
+    if isinstance(step, RunTogether):
+        return f"run at once {'; '.join(shown_argv(command.argv) for command in step.commands)}"
     ports = f", needs port {', '.join(map(str, step.ports))} free" if step.ports else ""
     limit = "" if step.timeout is None else f", at most {step.timeout:g} s"
     return f"start {node_names(list(step.nodes))} and wait{ports}{limit}"

@@ -16,14 +16,20 @@ from ..spec.parts import FrozenDict, freeze
 
 FORMAT = 1
 
-#: What the executor supplies. `spec` is the plan's own resolved document as JSON, `pid` the executor's process id.
-Name = Literal["run_id", "run_dir", "project_dir", "python", "port", "spec", "pid"]
+#: What the executor supplies. `spec` is the plan's own resolved document as JSON, `packed_spec` the same as `JOBC_SPEC`
+#: carries it where no disk is shared, `pid` the executor's process id, `secret` the value of a variable.
+Name = Literal["run_id", "run_dir", "project_dir", "python", "port", "spec", "packed_spec", "pid", "secret"]
 
 
-class Ref(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A placeholder: the name of a value that is known only when the plan runs."""
+class Ref(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A placeholder: the name of a value that is known only when the plan runs.
+
+    `name` is the variable of a `secret`. `quote` asks for the value as one word of a POSIX shell.
+    """
 
     ref: Name
+    name: str = ""
+    quote: bool = False
 
 
 #: A piece of text with placeholders in it; a plain string has none.
@@ -36,15 +42,19 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `ranks` are the processes of the job that it is or that it starts. `output` says where they write: `inherit` keeps
     the terminal of the caller, `capture` sends the command's own output to files of its rank, `torchelastic` says that
-    the command is a torchrun agent which does that for its workers itself. Inherited variables whose name starts with
-    one of `unset` are taken away, because they would change the command behind the plan's back.
+    the command is a torchrun agent which does that for its workers itself, `tagged` that its lines are captured and
+    carry their ranks already. Inherited variables whose name starts with one of `unset` are taken away, because they
+    would change the command behind the plan's back. `stdin` is written to the command's input, which stays open: its
+    end asks the command to end. `host` is the machine that it reaches, where that is not this one.
     """
 
     argv: Argv
+    stdin: Text | None = None
+    host: Text | None = None
     env: dict[str, Text] = msgspec.field(default_factory=dict[str, Text])
     cwd: Text | None = None
     ranks: tuple[int, ...] = ()
-    output: Literal["inherit", "capture", "torchelastic"] = "inherit"
+    output: Literal["inherit", "capture", "torchelastic", "tagged"] = "inherit"
     unset: tuple[str, ...] = ()
     title: str | None = None
 
@@ -75,6 +85,12 @@ class RunCommand(msgspec.Struct, frozen=True, kw_only=True, tag="run", tag_field
     command: Command
 
 
+class RunTogether(msgspec.Struct, frozen=True, kw_only=True, tag="together", tag_field="kind"):
+    """Run commands on this machine at the same time and wait for all; the first that fails ends the others."""
+
+    commands: tuple[Command, ...]
+
+
 class StartNodes(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="kind"):
     """Start the commands of nodes on this machine, together, and wait; the first that fails ends the others.
 
@@ -86,7 +102,7 @@ class StartNodes(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_fie
     timeout: float | None = None
 
 
-Step = WriteFile | RunCommand | StartNodes
+Step = WriteFile | RunCommand | RunTogether | StartNodes
 
 
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):

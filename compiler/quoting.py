@@ -14,14 +14,18 @@ def shown(text: Text) -> str:
     """
     if isinstance(text, str):
         return _visible(text)
-    return "".join(f"<{part.ref}>" if isinstance(part, Ref) else part and _visible(part) for part in text)
+    return "".join(f"<{_named(part)}>" if isinstance(part, Ref) else part and _visible(part) for part in text)
 
 
 def plain(text: Text) -> str:
     """A text without quotes, placeholders as `<name>`: for values that stand alone."""
     if isinstance(text, str):
         return text
-    return "".join(f"<{part.ref}>" if isinstance(part, Ref) else part for part in text)
+    return "".join(f"<{_named(part)}>" if isinstance(part, Ref) else part for part in text)
+
+
+def _named(part: Ref) -> str:
+    return f"{part.ref} {part.name}" if part.name else part.ref
 
 
 def shell(text: Text) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from .plan import LaunchPlan, Ref, RunCommand, StartNodes, WriteFile, canonical
+from .plan import LaunchPlan, Ref, RunCommand, RunTogether, StartNodes, Step, WriteFile, canonical
 from .quoting import shell, shell_command
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -42,7 +42,7 @@ def render_shell(plan: LaunchPlan, here: Mapping[str, str]) -> str:
     )
 
 
-def _step(step: WriteFile | RunCommand | StartNodes, plan: LaunchPlan, document: str) -> dict[str, object]:
+def _step(step: Step, plan: LaunchPlan, document: str) -> dict[str, object]:
     match step:
         case WriteFile():
             content = (
@@ -58,6 +58,8 @@ def _step(step: WriteFile | RunCommand | StartNodes, plan: LaunchPlan, document:
             }
         case RunCommand():
             return {"kind": "run", "line": shell_command(step.command)}
+        case RunTogether():
+            return {"kind": "run", "line": "; ".join(f"({shell_command(command)})" for command in step.commands)}
         case StartNodes():
             commands = [command for index in step.nodes for command in plan.nodes[index].commands]
             lines = [

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..compiler.plan import LaunchPlan
+from ..compiler.plan import Command, LaunchPlan
 from .follow import Display, Follower
 from .screen import Sink, Source
 from .torchelastic import worker_logs
@@ -60,12 +60,23 @@ def sources(plan: LaunchPlan, run_dir: Path, rank: int | None = None) -> list[tu
         path = logs / SCREEN_LOG
         return [(Source(0, "stdout"), path)] if path.exists() else []
     found: list[tuple[Source, Path]] = []
-    for command in (command for node in plan.nodes for command in node.commands):
-        if command.output == "torchelastic":
-            found += worker_logs(logs, command.ranks, ())
-        elif command.output == "capture":
-            found += _captured(logs, command.ranks)
-    return [(source, path) for source, path in found if rank is None or source.rank == rank]
+    for node in plan.nodes:
+        for command in node.commands:
+            found += _written(logs, command, node.index)
+    return [(source, path) for source, path in found if rank is None or source.tagged or source.rank == rank]
+
+
+def _written(logs: Path, command: Command, node: int) -> Iterator[tuple[Source, Path]]:
+    if command.output == "torchelastic":
+        return worker_logs(logs, command.ranks, ())
+    return _captured(logs, command.ranks) if command.output == "capture" else _of_node(logs, node)
+
+
+def _of_node(logs: Path, index: int) -> Iterator[tuple[Source, Path]]:
+    for stream in ("stdout", "stderr"):
+        path = logs / f"node_{index}.{stream}.log"
+        if path.exists():
+            yield Source(index, stream, tagged=True), path
 
 
 def _captured(logs: Path, ranks: tuple[int, ...]) -> Iterator[tuple[Source, Path]]:
@@ -79,6 +90,7 @@ def _captured(logs: Path, ranks: tuple[int, ...]) -> Iterator[tuple[Source, Path
 def show(plan: LaunchPlan, run_dir: Path, display: Display, rank: int | None = None) -> bool:
     """Hand everything that was written so far to a display, rank by rank; whether there are any files."""
     found = sources(plan, run_dir, rank)
+    display = _of_rank(display, found, rank)
     for source, path in found:
         follower = Follower(display)
         follower.add(source, path)
@@ -86,9 +98,19 @@ def show(plan: LaunchPlan, run_dir: Path, display: Display, rank: int | None = N
     return bool(found)
 
 
+def _of_rank(display: Display, found: list[tuple[Source, Path]], rank: int | None) -> Display:
+    return _tagged(display, rank) if rank is not None and any(source.tagged for source, _ in found) else display
+
+
+def _tagged(display: Display, rank: int) -> Display:
+    """A display of the lines that carry a rank before them."""
+    return Matching(display, re.compile(rb"^\[%d\] " % rank))
+
+
 def follow(plan: LaunchPlan, run_dir: Path, display: Display, rank: int | None, running: Callable[[], bool]) -> None:
     """Hand everything that is written to a display, as it comes, until the run ends."""
-    follower = Follower(display)
+    tagged = any(command.output == "tagged" for node in plan.nodes for command in node.commands)
+    follower = Follower(_tagged(display, rank) if tagged and rank is not None else display)
     known: set[Path] = set()
     going_on = True
     while going_on:

@@ -10,20 +10,22 @@ from typing import BinaryIO, TextIO
 
 import msgspec
 
-
+_SSH_FAILED = 255
 _ASKED = 128 + 15  # what a process ends with that saved when it was asked to end
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """What failed first: an exit code or a signal, of a rank where one is to blame.
 
-    `lines` are the last lines that it wrote; they are shown to a person and never recorded.
+    `lines` are the last lines that it wrote; they are shown to a person and never recorded. `host` is the machine that
+    it ran on, where that is not this one.
     """
 
     rank: int | None = None
     code: int | None = None
     signal: int | None = None
     lines: tuple[str, ...] = ()
+    host: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -35,6 +37,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def how(self) -> str:
         """How it failed, as the end of a sentence."""
+        if self.host is not None and self.code == _SSH_FAILED:
+            return "it could not be reached, or the connection to it was lost (ssh: exit code 255)"
         if self.signal is None:
             return f"exit code {self.code}" + (" (asked to end by SIGTERM)" if self.code == _ASKED else "")
         from signal import Signals  # noqa: PLC0415  (only a failure pays for it)

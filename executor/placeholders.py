@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import shlex
 import socket
+import zlib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from ..compiler.plan import Command, LaunchPlan, Name, Ref, RunCommand, Step, Text, WriteFile, canonical
+from ..compiler.plan import Command, LaunchPlan, Name, Ref, RunCommand, RunTogether, Step, Text, WriteFile, canonical
 
 
 class Values:
     """The values of all placeholders of one run; the port is looked for when it is first asked for."""
 
-    def __init__(self, plan: LaunchPlan, run_dir: Path, project_dir: Path, python: str, pid: int) -> None:
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        run_dir: Path,
+        project_dir: Path,
+        python: str,
+        pid: int,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self._plan = plan
+        self._env: Mapping[str, str] = env or {}
         self._known: dict[Name, str] = {
             "run_id": run_dir.name,
             "run_dir": str(run_dir),
@@ -31,17 +44,30 @@ class Values:
     def _port(self) -> str:
         return str(free_port())
 
-    def value(self, name: Name) -> str:
+    @cached_property
+    def _packed_spec(self) -> str:
+        return "z:" + base64.urlsafe_b64encode(zlib.compress(self._spec.encode(), 9)).decode()
+
+    def value(self, part: Ref) -> str:
         """What a placeholder stands for."""
-        if name == "spec":
-            return self._spec
-        return self._port if name == "port" else self._known[name]
+        match part.ref:
+            case "spec":
+                found = self._spec
+            case "packed_spec":
+                found = self._packed_spec
+            case "port":
+                found = self._port
+            case "secret":
+                found = self._env[part.name]
+            case name:
+                found = self._known[name]
+        return shlex.quote(found) if part.quote else found
 
     def fill(self, text: Text) -> str:
         """The text with its placeholders replaced; nothing else in it has a meaning."""
         if isinstance(text, str):
             return text
-        return "".join(part if isinstance(part, str) else self.value(part.ref) for part in text)
+        return "".join(part if isinstance(part, str) else self.value(part) for part in text)
 
     def argv(self, command: Command) -> list[str]:
         """The argument vector of a command."""
@@ -73,6 +99,8 @@ def commands(plan: LaunchPlan, step: Step) -> tuple[Command, ...]:
         return ()
     if isinstance(step, RunCommand):
         return (step.command,)
+    if isinstance(step, RunTogether):
+        return step.commands
     wanted = set(step.nodes)
     return tuple(command for node in plan.nodes if node.index in wanted for command in node.commands)
 

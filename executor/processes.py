@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from ..compiler.plan import Command
 from ..spec.findings import FindingsError
@@ -29,6 +30,7 @@ class Started:
     process: subprocess.Popen[bytes]
     logs: Mapping[Source, Path]
     agent_log: Path | None = None
+    stdin: BinaryIO | None = None
 
     @property
     def inherits(self) -> bool:
@@ -42,6 +44,10 @@ class Started:
 
     def send(self, number: int) -> None:
         """Send a signal; an interrupt goes to a captured command's whole group, as a terminal's would."""
+        if self.stdin is not None and number != signal.SIGKILL:
+            with suppress(OSError):  # it ended meanwhile, and took nothing more
+                self.stdin.close()
+            return
         with suppress(ProcessLookupError, PermissionError):  # it ended meanwhile, or became another user
             if number == signal.SIGINT and self.command.output == "capture":
                 os.killpg(self.process.pid, number)
@@ -68,13 +74,32 @@ def start(command: Command, values: Values, settings: Settings, run_dir: Path, i
             with path.open("ab") as log:
                 process = _popen(argv, command, values, settings, (log.fileno(), log.fileno()))
             return Started(command, process, {}, path)
-        rank = command.ranks[0] if command.ranks else index
-        out, err = logs / f"rank_{rank}.stdout.log", logs / f"rank_{rank}.stderr.log"
+        tagged = command.output == "tagged"
+        rank = index if tagged or not command.ranks else command.ranks[0]
+        name = f"rank_{rank}" if not tagged else f"node_{index}" if command.ranks else f"{command.title}_{index}"
+        out, err = logs / f"{name}.stdout.log", logs / f"{name}.stderr.log"
         with out.open("ab") as stdout, err.open("ab") as stderr:
             process = _popen(argv, command, values, settings, (stdout.fileno(), stderr.fileno()))
     except OSError as error:
         raise unwritable(logs, error) from error
-    return Started(command, process, {Source(rank, "stdout"): out, Source(rank, "stderr"): err})
+    return Started(
+        command,
+        process,
+        {Source(rank, "stdout", tagged): out, Source(rank, "stderr", tagged): err},
+        stdin=_feed(process, command, values),
+    )
+
+
+def _feed(process: subprocess.Popen[bytes], command: Command, values: Values) -> BinaryIO | None:
+    """Write a command's input; the pipe stays open until the command is to end."""
+    if command.stdin is None or process.stdin is None:
+        return None
+    try:
+        process.stdin.write(values.fill(command.stdin).encode(errors="surrogateescape"))
+        process.stdin.flush()
+    except BrokenPipeError:  # it ended at once; its exit code says why
+        return None
+    return cast("BinaryIO", process.stdin)
 
 
 def _popen(
@@ -92,7 +117,7 @@ def _popen(
             argv,
             env=environment(command, values, settings.env),
             cwd=values.cwd(command),
-            stdin=None if inherits else subprocess.DEVNULL,
+            stdin=None if inherits else subprocess.DEVNULL if command.stdin is None else subprocess.PIPE,
             stdout=streams[0],
             stderr=streams[1],
             start_new_session=not inherits,

@@ -35,10 +35,10 @@ def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
     """
     project_dir, runs = absolute(settings.project_dir), absolute(settings.runs_dir)
     with Interrupts() as interrupts:
-        imagined = Values(plan, runs / "run", project_dir, settings.python, os.getpid())
+        imagined = Values(plan, runs / "run", project_dir, settings.python, os.getpid(), settings.env)
         check(plan, plan.submit, imagined, settings.env, secrets=plan.secrets)
         run_dir = records.new_run_dir(runs, plan.name)
-        values = Values(plan, run_dir, project_dir, settings.python, os.getpid())
+        values = Values(plan, run_dir, project_dir, settings.python, os.getpid(), settings.env)
         record = records.begin(
             plan, run_dir, python=settings.python, project_dir=project_dir, argv=settings.argv, asked=settings.asked
         )
@@ -190,6 +190,8 @@ def _conclude(ended: Ended, record: records.Record, run_dir: Path, screen: Scree
 def _summary(failure: Failure, run_dir: Path, screen: Screen) -> str:
     """Which rank failed, how, what it said last unless that was just shown, and where the logs are."""
     who = "the launcher" if failure.rank is None else f"rank {failure.rank}"
+    if failure.host is not None:
+        who = f"{who} on {failure.host}" if failure.rank is not None else f"the machine {failure.host}"
     lines = [f"jobc: {who} failed: {failure.how}"]
     shown = failure.rank is not None and any(
         screen.ends_with(Source(failure.rank, stream), failure.lines[-1])

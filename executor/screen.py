@@ -13,10 +13,11 @@ Stream = Literal["stdout", "stderr"]
 
 
 class Source(NamedTuple):
-    """Where a line comes from."""
+    """Where a line comes from: a rank, or, if its lines are `tagged` with their ranks already, a command by number."""
 
     rank: int
     stream: Stream
+    tagged: bool = False
 
 
 class Sink:
@@ -137,6 +138,8 @@ class Screen:
             self._sinks[self._open.stream].write(b"\n")
 
     def _prefix(self, source: Source) -> bytes:
+        if source.tagged:
+            return b""
         if not self._color:
             return b"[%d] " % source.rank
         return b"\x1b[%dm[%d]\x1b[0m " % (31 + source.rank % 6, source.rank)

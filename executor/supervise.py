@@ -22,7 +22,7 @@ from .model import Failure, failure_of
 from .processes import Started
 from .procfs import exit_descriptor
 from .screen import Screen, Source
-from .torchelastic import Deaths, attempt_of, failed_attempt, first_failure, read_report, worker_logs
+from .torchelastic import Deaths, attempt_of, failed_attempt, first_failure, read_report, reported_failure, worker_logs
 
 _TICK = 0.05  # seconds between two looks at growing files
 _BURY = 200  # turns between two looks for orphans that ended
@@ -233,6 +233,8 @@ class Supervisor:
         if self._first is None:
             return Ended()
         item, code = self._first
+        if item.command.host is not None:
+            return Ended(failure=self._failure_elsewhere(item, code))
         interrupted = any(each.number == signal.SIGINT for each in self._interrupts.received)
         if item.inherits and interrupted and code in {-signal.SIGINT, 130}:
             return Ended(stopped=signal.SIGINT)
@@ -243,6 +245,15 @@ class Supervisor:
         if found is None:
             return Ended(failure=failure_of(code, rank=None, lines=last_lines(item.agent_log)))
         return Ended(failure=msgspec.structs.replace(found, lines=self._last_lines(found.rank)))
+
+    def _failure_elsewhere(self, item: Started, code: int) -> Failure:
+        """What failed on another machine: a rank, the connection, or the command itself."""
+        path = next(path for source, path in item.logs.items() if source.stream == "stderr")
+        found = reported_failure(path) or failure_of(code, rank=item.rank)
+        lines = last_lines(path, 200) or last_lines(next(iter(item.logs.values())))
+        own = tuple(line for line in lines if line.startswith(f"[{found.rank}] "))
+        lines = (own or lines)[-20:]
+        return msgspec.structs.replace(found, lines=lines, host=str(item.command.host))
 
     def _last_lines(self, rank: int | None) -> tuple[str, ...]:
         if rank is None:

@@ -36,6 +36,7 @@ class Reported(NamedTuple):
     local_rank: int
     exitcode: int
     pid: int
+    rank: int = -1
 
 
 def read_report(log: Path) -> tuple[Reported, ...]:
@@ -60,8 +61,8 @@ def _end_of(log: Path) -> bytes:
 
 def _entries(text: bytes) -> Iterator[Reported]:
     for found in _ENTRY.finditer(text):
-        _rank, local_rank, exitcode, pid = (int(word) for word in found.groups())
-        yield Reported(local_rank, exitcode, pid)
+        rank, local_rank, exitcode, pid = (int(word) for word in found.groups())
+        yield Reported(local_rank, exitcode, pid, rank)
 
 
 def first_failure(reported: tuple[Reported, ...], deaths: list[int], ranks: tuple[int, ...]) -> Failure | None:
@@ -71,6 +72,12 @@ def first_failure(reported: tuple[Reported, ...], deaths: list[int], ranks: tupl
     order = {pid: place for place, pid in enumerate(deaths)}
     first = min(reported, key=lambda item: order.get(item.pid, len(order)))
     return failure_of(first.exitcode, rank=_rank(ranks, first.local_rank))
+
+
+def reported_failure(log: Path) -> Failure | None:
+    """The failure that the agent of another machine calls its root cause, by the number of the rank in the job."""
+    reported = read_report(log)
+    return failure_of(reported[0].exitcode, rank=reported[0].rank) if reported else None
 
 
 def failed_attempt(log: Path, deaths: Deaths, attempt: int, ranks: tuple[int, ...]) -> Failure | None:

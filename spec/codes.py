@@ -51,6 +51,8 @@ CODES: dict[str, Code] = {
     "J310": Code("error", "The devices of this machine cannot be counted."),
     "J311": Code("error", "A setting has no effect beside the others that were chosen."),
     "J312": Code("error", "Two settings say different things about the same devices."),
+    "J313": Code("error", "The machines of a job and its nodes do not agree."),
+    "J314": Code("hint", "Much is copied to each machine."),
     "J401": Code("error", "A secret is not in the environment."),
     "J402": Code("error", "A port that the plan needs is already in use."),
     "J403": Code("error", "A command of the plan cannot be started."),

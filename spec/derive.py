@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from . import shape
-from .findings import Finding
+from .findings import Finding, Place, finding
 from .sources import Sources
 from .tree import Mapping, Origin, Scalar, Sequence, find, put
 from .tree import Path as TreePath
@@ -28,6 +28,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 def derive(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
     """The document with the values that it left open, in the order they depend on each other. Twice changes nothing."""
+    root = _hosts(root, facts, findings)
     root = _count_devices(root, facts, findings)
     processes = _number(root, ("hardware", "per_node")) * _number(root, ("nodes", "count"))
     several = _number(root, ("hardware", "per_node")) > 1
@@ -49,7 +50,15 @@ def is_open(root: Mapping, path: TreePath) -> bool:
         return _value(root, path) == "auto"
     if path == ("hardware", "per_node"):
         return _value(root, path) == "all"
-    return path in (("name",), ("hardware", "threads_per_process")) and _value(root, path) is None
+    return path in _OPEN and _value(root, path) is None
+
+
+_OPEN = (
+    ("name",),
+    ("hardware", "threads_per_process"),
+    ("nodes", "rendezvous", "address"),
+    ("target", "hosts"),
+)
 
 
 #: What `derive` looks at. These cannot depend on what it derives.
@@ -58,11 +67,73 @@ INPUTS: frozenset[TreePath] = frozenset(
 )
 
 
+#: Settings that are paths of this machine.
+_PATHS: tuple[TreePath, ...] = (
+    ("script",),
+    ("workdir",),
+    ("training", "checkpoint", "folder"),
+    ("target", "hosts_file"),
+    ("target", "config"),
+)
+
+
 def relative_paths(root: Mapping, facts: Facts) -> Mapping:
     """The document with its paths relative to the job's folder, so that the plan reads the same on every machine."""
-    for path in (("script",), ("workdir",), ("training", "checkpoint", "folder")):
+    for path in _PATHS:
         root = _relative(root, path, facts)
     return root
+
+
+def _hosts(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
+    """The machines of a hosts file, as many nodes as there are machines, and where they meet."""
+    named = find(root, ("target", "hosts_file"))
+    hosts = find(root, ("target", "hosts"))
+    if not isinstance(hosts, Sequence) and isinstance(named, Scalar) and isinstance(named.value, str):
+        hosts = _read_hosts(named, facts, findings)
+        if hosts is not None:
+            put_ = put(root, ("target", "hosts"), hosts, hosts.origin)
+            assert isinstance(put_, Mapping)  # noqa: S101 - the path is not empty
+            root = put_
+    if not isinstance(hosts, Sequence) or not hosts.items:
+        return root
+    count = find(root, ("nodes", "count"))
+    if count is None or count.origin.layer == "default":
+        root = _set(root, ("nodes", "count"), len(hosts.items), "target.hosts")
+    first = hosts.items[0]
+    several, meet = _number(root, ("nodes", "count")) > 1, ("nodes", "rendezvous", "address")
+    if several and _value(root, meet) is None and isinstance(first, Scalar):
+        root = _set(root, meet, str(first.value).rpartition("@")[2], "target.hosts")
+    return root
+
+
+_HOST = re.compile(r"([A-Za-z0-9._-]+@)?[A-Za-z0-9_\[][A-Za-z0-9._:\]-]*\Z")
+
+
+def _read_hosts(named: Scalar, facts: Facts, findings: list[Finding]) -> Sequence | None:
+    path = facts.project_dir / str(named.value)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        cause = f"the hosts file `{named.value}` cannot be read: {why}"
+        findings.append(facts.sources.finding("J302", named.origin, cause, f"it is looked up from {facts.project_dir}"))
+        return None
+    origin = Origin(layer="derived", name="from target.hosts_file")
+    names: list[str] = []
+    for number, line in enumerate(lines, 1):
+        word = line.partition("#")[0].strip()
+        if word and not _HOST.match(word):
+            place = Place(source=str(named.value), line=number, column=1, excerpt=line)
+            findings.append(
+                finding("J106", f"`{word}` is not a machine such as `node1` or `user@10.0.0.1`", place=place)
+            )
+        elif word:
+            names.append(word)
+    if not names:
+        cause = f"the hosts file `{named.value}` names no machine"
+        findings.append(facts.sources.finding("J302", named.origin, cause, "write one a line"))
+        return None
+    return Sequence(tuple(Scalar(name, name, origin) for name in names), origin)
 
 
 def _count_devices(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:

@@ -142,6 +142,20 @@ class Fsdp(Kind, frozen=True, tag="fsdp"):
 class Rendezvous(Part, frozen=True):
     """How processes find each other."""
 
+    backend: Annotated[
+        Literal["c10d", "static"],
+        Meta(
+            description="How several nodes meet: `c10d` gives out ranks as they come, with the same command everywhere;"
+            " `static` numbers the nodes in their order."
+        ),
+    ] = "c10d"
+    address: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(
+            description="Name or address of the node on which processes meet, as the others reach it.",
+            extra_json_schema=derived("the first host, where there are several nodes"),
+        ),
+    ] = None
     port: Annotated[
         Annotated[int, Meta(ge=1, le=65535)] | None,
         Meta(description="TCP port on which the first process listens; unset takes a free one, so that no jobs clash."),
@@ -158,6 +172,15 @@ class Nodes(Part, frozen=True):
     ] = 0
 
 
+HostName = Annotated[
+    str,
+    Meta(
+        pattern=r"^([A-Za-z0-9._-]+@)?[A-Za-z0-9_\[][A-Za-z0-9._:\]-]*$(?!\n)",
+        extra_json_schema=form("a machine such as `node1` or `user@10.0.0.1`"),
+    ),
+]
+
+
 class Limits(Part, frozen=True):
     """What a run may use before it is ended."""
 
@@ -171,12 +194,56 @@ class Local(Kind, frozen=True, tag="local"):
     """This machine."""
 
 
+class Ssh(Kind, frozen=True, tag="ssh"):
+    """Machines that are reached with ssh, one node each; the job's files are copied there."""
+
+    hosts: Annotated[
+        Annotated[tuple[HostName, ...], Meta(min_length=1)] | None,
+        Meta(
+            description="Machines, as ssh knows them: `name` or `user@name`.",
+            extra_json_schema=derived("the file that `hosts_file` names"),
+        ),
+    ] = None
+    hosts_file: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="File with one machine a line, relative to the job file's folder; `#` begins a comment."),
+    ] = None
+    config: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="Configuration file of ssh, relative to the job file's folder; unset is ssh's own."),
+    ] = None
+    port: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)] | None, Meta(description="Port of the ssh servers; unset is ssh's choice.")
+    ] = None
+    jump: Annotated[
+        Annotated[str, Meta(min_length=1)] | None, Meta(description="Machine through which the others are reached.")
+    ] = None
+    connect_timeout: Annotated[
+        int, Meta(ge=1, le=3600, description="Seconds that a machine may take to answer when it is called.")
+    ] = 10
+    folder: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._/~-]+$(?!\n)",
+            description="Folder on the machines that the job's files are copied to, relative to the home folder there.",
+            extra_json_schema=form("a path of letters, digits, `.`, `_`, `-` and `/`"),
+        ),
+    ] = ".jobc"
+    exclude: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(
+            description="Files and folders that are not copied, by patterns as a shell's (`*.pt`, `data/raw`); one"
+            " without `/` is meant at every depth."
+        ),
+    ] = (".git", ".venv", "__pycache__", "*.pyc", "node_modules", "checkpoints", "*.pt", "*.safetensors")
+
+
 # --- the job --------------------------------------------------------------------------------------------------------
 
 Hardware = AutoHardware | Cpu | Gpu
 Precision = FullPrecision | Bf16 | Fp16
 Paradigm = NoParadigm | Ddp | Fsdp
-Target = Local
+Target = Local | Ssh
 VariableName = Annotated[
     str,
     Meta(
@@ -235,7 +302,10 @@ class Job(Part, frozen=True, kw_only=True):
     ] = ()
     python: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
-        Meta(description="Python interpreter of the processes; unset is the one that runs jobc."),
+        Meta(
+            description="Python interpreter of the processes; unset is the one that runs jobc, on other machines"
+            " `python3`."
+        ),
     ] = None
     setup: Annotated[
         tuple[str, ...],

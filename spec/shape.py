@@ -13,7 +13,7 @@ import msgspec
 
 from .tree import DEFAULT, Entry, Mapping, Node, Scalar, Sequence, Value
 from .tree import Path as TreePath
-from .untyped import as_dict
+from .untyped import as_dict, as_list
 
 Schema = dict[str, Any]
 
@@ -136,7 +136,8 @@ def _is_interpolated(node: Scalar) -> bool:
 def _default_node(value: Any) -> Node:
     if isinstance(value, dict):
         return Mapping((), DEFAULT)
-    if isinstance(value, list):
-        return Sequence((), DEFAULT)
+    items = as_list(value)
+    if items is not None:
+        return Sequence(tuple(_default_node(item) for item in items), DEFAULT)
     scalar: Value = value
     return Scalar(scalar, str(scalar), DEFAULT)

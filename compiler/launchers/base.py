@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import posixpath
-from typing import Protocol
+from typing import Literal, Protocol
+
+import msgspec
 
 from ...spec import ResolvedSpec
 from ...spec.model import Gpu
 from ..plan import Argv, Command, Ref, Text
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target's nodes have where: a launcher asks here for everything that is not in the job.
+
+    `python` is the interpreter, `project` the job's folder, `logs` the folder for logs of processes, `spec` what
+    `JOBC_SPEC` is. `address` and `port` are where processes meet. `output` says where several processes of a node
+    write: to files of each that are at hand here, or to the one stream of their command, with their rank before each
+    line.
+    """
+
+    python: Text = (Ref("python"),)
+    project: Text = (Ref("project_dir"),)
+    logs: Text = (Ref("run_dir"), "/logs")
+    spec: Text = (Ref("run_dir"), "/spec.json")
+    address: str = "127.0.0.1"
+    port: Text = (Ref("port"),)
+    output: Literal["files", "stream"] = "files"
 
 
 class Launcher(Protocol):
@@ -23,12 +43,13 @@ class Launcher(Protocol):
         """Its own options that the plan sets, so that `launcher_args` may not; None where it takes no options."""
         ...
 
-    def node_commands(self, spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
+    def node_commands(self, spec: ResolvedSpec, index: int, site: Site) -> tuple[Command, ...]:
         """The commands that start the processes of one node, in the order of their ranks.
 
         Args:
             spec: the resolved job.
             index: which node, from 0.
+            site: where things are on the nodes.
         """
         ...
 
@@ -59,9 +80,9 @@ def script_argument(spec: ResolvedSpec) -> str:
     return f"./{script}" if script.startswith("-") else script
 
 
-def interpreter(spec: ResolvedSpec) -> Text:
+def interpreter(spec: ResolvedSpec, site: Site) -> Text:
     """The Python interpreter of the processes."""
-    return (Ref("python"),) if spec.job.python is None else spec.job.python
+    return site.python if spec.job.python is None else spec.job.python
 
 
 def prepared(spec: ResolvedSpec, argv: Argv) -> Argv:
@@ -72,10 +93,10 @@ def prepared(spec: ResolvedSpec, argv: Argv) -> Argv:
     return ("bash", "-c", "\n".join(("set -e", *setup, 'exec "$@"')), "jobc-setup", *argv)
 
 
-def shared_env(spec: ResolvedSpec) -> dict[str, Text]:
+def shared_env(spec: ResolvedSpec, site: Site) -> dict[str, Text]:
     """Variables of every process, whatever starts it: what jobc adds, then the job's own."""
     job = spec.job
-    env: dict[str, Text] = {"JOBC_SPEC": (Ref("run_dir"), "/spec.json")}
+    env: dict[str, Text] = {"JOBC_SPEC": site.spec}
     threads = job.hardware.threads_per_process
     if threads is not None:
         env["OMP_NUM_THREADS"] = str(threads)
@@ -84,9 +105,21 @@ def shared_env(spec: ResolvedSpec) -> dict[str, Text]:
     return {**env, **job.env}
 
 
-def folder(spec: ResolvedSpec) -> Text:
+def folder(spec: ResolvedSpec, site: Site) -> Text:
     """The folder that processes start in."""
     workdir = spec.job.workdir
     if posixpath.isabs(workdir):
         return workdir
-    return (Ref("project_dir"),) if workdir == "." else (Ref("project_dir"), f"/{workdir}")
+    return site.project if workdir == "." else joined(site.project, f"/{workdir}")
+
+
+def joined(*texts: Text) -> Text:
+    """Several texts as one."""
+    parts: list[str | Ref] = []
+    for text in texts:
+        for part in (text,) if isinstance(text, str) else text:
+            if isinstance(part, str) and parts and isinstance(parts[-1], str):
+                parts[-1] += part
+            else:
+                parts.append(part)
+    return parts[0] if len(parts) == 1 and isinstance(parts[0], str) else tuple(parts)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from ...spec import ResolvedSpec
-from ..plan import Argv, Command, Ref, Text
-from .base import entry, folder, interpreter, prepared, ranks_of, shared_env
+from ..plan import Argv, Command, Text
+from .base import Site, entry, folder, interpreter, prepared, ranks_of, shared_env
 
 RESTARTS = False
 OPTIONS = None
 
 
-def node_commands(spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
+def node_commands(spec: ResolvedSpec, index: int, site: Site) -> tuple[Command, ...]:
     """One command for each process. A single process keeps the terminal and needs no variables of a world."""
     ranks = ranks_of(spec, index)
+    argv, shared, cwd = _argv(spec, site), shared_env(spec, site), folder(spec, site)
     if spec.job.processes == 1:
-        return (Command(argv=_argv(spec), env=shared_env(spec), cwd=folder(spec), ranks=ranks),)
+        return (Command(argv=argv, env=shared, cwd=cwd, ranks=ranks),)
     return tuple(
         Command(
-            argv=_argv(spec),
-            env={**_world(spec, rank, local_rank), "PYTHONUNBUFFERED": "1", **shared_env(spec)},
-            cwd=folder(spec),
+            argv=argv,
+            env={**_world(spec, rank, local_rank, site), "PYTHONUNBUFFERED": "1", **shared},
+            cwd=cwd,
             ranks=(rank,),
             output="capture",
         )
@@ -27,13 +28,13 @@ def node_commands(spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
     )
 
 
-def _argv(spec: ResolvedSpec) -> Argv:
+def _argv(spec: ResolvedSpec, site: Site) -> Argv:
     if spec.job.command is not None:
         return prepared(spec, spec.job.command)
-    return prepared(spec, (interpreter(spec), *entry(spec)))
+    return prepared(spec, (interpreter(spec, site), *entry(spec)))
 
 
-def _world(spec: ResolvedSpec, rank: int, local_rank: int) -> dict[str, Text]:
+def _world(spec: ResolvedSpec, rank: int, local_rank: int, site: Site) -> dict[str, Text]:
     """The variables that torch.distributed's `env://` initialisation reads, and torchrun's names for the rest."""
     port = spec.job.nodes.rendezvous.port
     return {
@@ -41,6 +42,6 @@ def _world(spec: ResolvedSpec, rank: int, local_rank: int) -> dict[str, Text]:
         "LOCAL_RANK": str(local_rank),
         "WORLD_SIZE": str(spec.job.processes),
         "LOCAL_WORLD_SIZE": str(spec.job.processes_per_node),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": (Ref("port"),) if port is None else str(port),
+        "MASTER_ADDR": site.address,
+        "MASTER_PORT": site.port if port is None else str(port),
     }

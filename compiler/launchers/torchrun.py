@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ...spec import ResolvedSpec
 from ..plan import Argv, Command, Ref, Text
-from .base import entry, folder, interpreter, prepared, ranks_of, script_argument, shared_env
+from .base import Site, entry, folder, interpreter, joined, prepared, ranks_of, script_argument, shared_env
 
 RESTARTS = True
 #: Options of torchrun that follow from the document.
@@ -17,36 +17,42 @@ OPTIONS = frozenset({
 })  # fmt: skip
 
 
-def node_commands(spec: ResolvedSpec, index: int) -> tuple[Command, ...]:
+def node_commands(spec: ResolvedSpec, index: int, site: Site) -> tuple[Command, ...]:
     """The agent's command."""
+    streams = site.output == "stream"
     options: Argv = (
-        *_rendezvous(spec),
+        *_rendezvous(spec, index, site),
         f"--nproc-per-node={spec.job.processes_per_node}",
         *((f"--max-restarts={spec.job.nodes.max_restarts}",) if spec.job.nodes.max_restarts else ()),
-        "--redirects=3",
-        ("--log-dir=", Ref("run_dir"), "/logs"),
+        "--tee=3" if streams else "--redirects=3",
+        joined("--log-dir=", site.logs),
         *spec.job.launcher_args,
     )
+    tags: dict[str, Text] = {"TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[${rank}] "} if streams else {}
     return (
         Command(
-            argv=prepared(spec, (interpreter(spec), "-m", "torch.distributed.run", *options, *_entry(spec))),
-            env={"PYTHONUNBUFFERED": "1", **shared_env(spec)},
-            cwd=folder(spec),
+            argv=prepared(spec, (interpreter(spec, site), "-m", "torch.distributed.run", *options, *_entry(spec))),
+            env={"PYTHONUNBUFFERED": "1", **tags, **shared_env(spec, site)},
+            cwd=folder(spec, site),
             ranks=ranks_of(spec, index),
-            output="torchelastic",
+            output="tagged" if streams else "torchelastic",
             unset=("PET_",),  # torchrun takes the default of every option from PET_<OPTION>
             title="torchrun",
         ),
     )
 
 
-def _rendezvous(spec: ResolvedSpec) -> Argv:
+def _rendezvous(spec: ResolvedSpec, index: int, site: Site) -> Argv:
     """`--standalone` takes a free port; an explicit endpoint is never left to torchrun's defaults."""
-    port = spec.job.nodes.rendezvous.port
-    if port is None:
+    nodes = spec.job.nodes
+    port: Text = site.port if nodes.rendezvous.port is None else str(nodes.rendezvous.port)
+    if nodes.count == 1 and nodes.rendezvous.port is None:
         return ("--standalone",)
-    endpoint: Text = f"--rdzv-endpoint=127.0.0.1:{port}"
-    return ("--nnodes=1", "--rdzv-backend=c10d", endpoint, ("--rdzv-id=", Ref("run_id")))
+    if nodes.count > 1 and nodes.rendezvous.backend == "static":
+        where = (f"--node-rank={index}", f"--master-addr={site.address}", joined("--master-port=", port))
+        return (f"--nnodes={nodes.count}", *where)
+    endpoint = joined(f"--rdzv-endpoint={site.address}:", port)
+    return (f"--nnodes={nodes.count}", "--rdzv-backend=c10d", endpoint, ("--rdzv-id=", Ref("run_id")))
 
 
 def _entry(spec: ResolvedSpec) -> Argv:

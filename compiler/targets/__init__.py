@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ...spec import ResolvedSpec
-from ...spec.model import Local
-from . import local
+from ...spec.model import Local, Ssh
+from . import local, ssh
 from .base import Target
 
-TARGETS: dict[type, Target] = {Local: local}
+TARGETS: dict[type, Target] = {Local: local, Ssh: ssh}
 
 
 def target_of(spec: ResolvedSpec) -> Target:

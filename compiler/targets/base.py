@@ -24,7 +24,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(Protocol):
-    """Pure functions from the spec to steps. Implemented by a plain module."""
+    """Pure functions from the spec to steps, and what it can do. Implemented by a plain module."""
 
     def check(self, spec: ResolvedSpec) -> Iterator[Finding]:
         """What the target cannot honour."""

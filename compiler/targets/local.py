@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...spec import Finding, Place, ResolvedSpec, finding
 from ..launchers import Launcher
-from ..launchers.base import ranks_of
+from ..launchers.base import Site, ranks_of
 from ..plan import Command, Node, Ref, RunCommand, StartNodes, WriteFile
 from .base import Deployment
 
@@ -23,7 +23,12 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
             place=spec.place("nodes.count"),
             next_step="write `nodes: 1`; `hardware.per_node` is the number of processes on it",
         )
-    folder = Path(spec.project_dir)
+    yield from missing_files(spec)
+
+
+def missing_files(spec: ResolvedSpec) -> Iterator[Finding]:
+    """J302 for what the document names and this machine does not have."""
+    job, folder = spec.job, Path(spec.project_dir)
     if not (folder / job.workdir).is_dir():
         yield _missing("workdir", f"the folder `{job.workdir}` does not exist", spec.place("workdir"), folder)
     if job.script is not None and not (folder / job.script).is_file():
@@ -37,8 +42,9 @@ def _missing(field: str, cause: str, place: Place | None, folder: Path) -> Findi
 
 def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
     """Write the resolved document, start the node's commands, wait."""
-    commands = launcher.node_commands(spec, 0)
+    commands = launcher.node_commands(spec, 0, Site())
     port = spec.job.nodes.rendezvous.port
+    status, logs, stop = verbs()
     ports = (port,) if port is not None and spec.job.processes > 1 else ()
     return Deployment(
         nodes=(Node(index=0, host="localhost", ranks=ranks_of(spec, 0), commands=commands),),
@@ -46,10 +52,19 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
             WriteFile(path=(Ref("run_dir"), "/spec.json"), content=(Ref("spec"),), mode=0o600),
             StartNodes(nodes=(0,), ports=ports, timeout=_timeout(spec)),
         ),
-        status=(_run("cat", (Ref("run_dir"), "/record.json")),),
-        logs=(_run("find", (Ref("run_dir"), "/logs"), "-name", "*.log", "-exec", "tail", "-n", "+1", "{}", "+"),),
-        stop=(_run("kill", "-TERM", (Ref("pid"),)),),
+        status=status,
+        logs=logs,
+        stop=stop,
         inputs=_inputs(spec),
+    )
+
+
+def verbs() -> tuple[tuple[RunCommand], tuple[RunCommand], tuple[RunCommand]]:
+    """`status`, `logs` and `stop` of a run whose executor is a process of this machine."""
+    return (
+        (_run("cat", (Ref("run_dir"), "/record.json")),),
+        (_run("find", (Ref("run_dir"), "/logs"), "-name", "*.log", "-exec", "tail", "-n", "+1", "{}", "+"),),
+        (_run("kill", "-TERM", (Ref("pid"),)),),
     )
 
 

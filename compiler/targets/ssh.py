@@ -1,0 +1,232 @@
+"""The target `ssh`: machines that are reached with ssh, one node each.
+
+jobc here holds the connections. Each node's script comes over its connection, so that secrets stand in no command line,
+and ends with it: when the connection is closed, by jobc or by a cut cable, the script ends what it started.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...spec import Finding, ResolvedSpec, finding
+from ...spec.model import Gpu, Ssh
+from ..launchers import Launcher
+from ..launchers.base import Site, joined, ranks_of
+from ..plan import Argv, Command, Node, Ref, RunTogether, StartNodes, Step, Text, WriteFile
+from ..quoting import shell
+from .base import Deployment
+from .local import missing_files, verbs
+
+#: Larger projects are copied all the same; a hint says what could stay here.
+_LARGE = 100 * 2**20
+
+
+def check(spec: ResolvedSpec) -> Iterator[Finding]:
+    """No machines, other machines than nodes, what only this machine could count, files that are not here."""
+    job, target = spec.job, _target(spec)
+    hosts = target.hosts or ()
+    if not hosts:
+        cause = "the target `ssh` needs machines"
+        yield finding(
+            "J313", cause, place=spec.place("target"), next_step="add `hosts: [node1, node2]`, or `hosts_file`"
+        )
+    elif job.nodes.count != len(hosts):
+        cause = f"`nodes` is {job.nodes.count}, and `target.hosts` names {len(hosts)}"
+        place = spec.place("nodes.count") or spec.place("target.hosts")
+        yield finding("J313", cause, place=place, next_step="leave `nodes` out: each machine is a node")
+    if len(set(hosts)) < len(hosts):
+        yield finding("J313", "`target.hosts` names a machine twice", place=spec.place("target.hosts"))
+    if isinstance(job.hardware, Gpu) and spec.origin("hardware.per_node").layer == "detected":
+        cause = "`hardware.per_node: all` counts the GPUs of this machine, and the job runs on others"
+        yield finding("J310", cause, place=spec.place("hardware.per_node"), next_step="write a number")
+    if posixpath.isabs(job.workdir) or job.workdir.startswith(".."):
+        cause = f"`workdir: {job.workdir}` is no folder of the job, so that it is not copied to the machines"
+        yield finding("J302", cause, place=spec.place("workdir"), next_step="use a folder below the job file's")
+    if job.script is not None and (posixpath.isabs(job.script) or job.script.startswith("..")):
+        cause = f"`script: {job.script}` is no file of the job's folder, so that it is not copied to the machines"
+        yield finding("J302", cause, place=spec.place("script"), next_step="put the job file above the script")
+    yield from missing_files(spec)
+    if hosts and Path(spec.project_dir).is_dir():
+        size = sum((Path(spec.project_dir) / name).stat().st_size for name in sent_files(spec))
+        if size > _LARGE:
+            cause = f"{size / 2**20:.0f} MiB are copied to each machine"
+            step = "leave data out with `target.exclude`"
+            yield finding("J314", cause, place=spec.place("target"), next_step=step)
+
+
+def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
+    """Copy the job's files to every machine, start every node's script over ssh, wait."""
+    target, hosts = _target(spec), _target(spec).hosts or ()
+    files = sent_files(spec)
+    nodes = tuple(_node(spec, launcher, index, host) for index, host in enumerate(hosts))
+    listed = WriteFile(path=(Ref("run_dir"), "/files"), content="".join(f"{name}\0" for name in files))
+    steps: tuple[Step, ...] = (
+        WriteFile(path=(Ref("run_dir"), "/spec.json"), content=(Ref("spec"),), mode=0o600),
+        listed,
+        RunTogether(commands=tuple(_copy(spec, target, host) for host in hosts)),
+        StartNodes(
+            nodes=tuple(range(len(hosts))),
+            timeout=None if spec.job.limits.minutes is None else spec.job.limits.minutes * 60,
+        ),
+    )
+    status, logs, stop = verbs()
+    return Deployment(nodes=nodes, submit=steps, status=status, logs=logs, stop=stop, inputs=_inputs(spec, files))
+
+
+def sent_files(spec: ResolvedSpec) -> tuple[str, ...]:
+    """The files of the job's folder that are copied, by their path from it, in order.
+
+    A link to a file is copied as that file; one to a folder, and what is neither, is left out.
+    """
+    root, patterns = spec.project_dir, _target(spec).exclude
+    found: list[str] = []
+    for folder, names, files in os.walk(root):
+        inside = "" if folder == root else os.path.relpath(folder, root).replace(os.sep, "/")
+        names[:] = sorted(name for name in names if not _excluded(posixpath.join(inside, name), patterns))
+        for name in sorted(files):
+            path = posixpath.join(inside, name)
+            if not _excluded(path, patterns) and os.path.isfile(os.path.join(folder, name)):  # noqa: PTH113, PTH118
+                found.append(path)
+    return tuple(found)
+
+
+def _excluded(path: str, patterns: tuple[str, ...]) -> bool:
+    name = posixpath.basename(path)
+    return any(fnmatch.fnmatchcase(path if "/" in pattern else name, pattern.strip("/")) for pattern in patterns)
+
+
+def _target(spec: ResolvedSpec) -> Ssh:
+    target = spec.job.target
+    if not isinstance(target, Ssh):
+        raise TypeError("the target `ssh` was chosen for a job that has another")
+    return target
+
+
+def _node(spec: ResolvedSpec, launcher: Launcher, index: int, host: str) -> Node:
+    target = _target(spec)
+    there = f"{target.folder}/{spec.job.name}"
+    site = Site(
+        python="python3",
+        project=f"{there}/files",
+        logs=(f"{posixpath.relpath('runs', posixpath.join('files', spec.job.workdir))}/", Ref("run_id")),
+        spec=(Ref("packed_spec"),),
+        address=spec.job.nodes.rendezvous.address or "127.0.0.1",
+        output="stream",
+    )
+    commands = launcher.node_commands(spec, index, site)
+    return Node(
+        index=index,
+        host=host,
+        ranks=ranks_of(spec, index),
+        commands=tuple(_over_ssh(spec, target, host, command, site) for command in commands),
+    )
+
+
+def _over_ssh(spec: ResolvedSpec, target: Ssh, host: str, command: Command, site: Site) -> Command:
+    return Command(
+        argv=(*_ssh(target), host, "exec bash -s"),
+        stdin=_script(spec, command, site),
+        ranks=command.ranks,
+        output="capture" if command.output == "inherit" else command.output,
+        host=host,
+        title="ssh",
+    )
+
+
+def _ssh(target: Ssh) -> Argv:
+    """The start of every ssh command: it asks no questions, and knows within a minute that a connection is dead."""
+    options: list[Text] = ["ssh", "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={target.connect_timeout}"]
+    options += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
+    if target.config is not None:
+        options += [
+            "-F",
+            joined((Ref("project_dir"),), f"/{target.config}") if not posixpath.isabs(target.config) else target.config,
+        ]
+    if target.port is not None:
+        options += ["-p", str(target.port)]
+    if target.jump is not None:
+        options += ["-J", target.jump]
+    return tuple(options)
+
+
+def _copy(spec: ResolvedSpec, target: Ssh, host: str) -> Command:
+    """Copies exactly the files that the plan lists. What the machine has beside them stays."""
+    there = f"{target.folder}/{spec.job.name}"
+    remote = joined("ssh", *(part for word in _ssh(target)[1:] for part in (" ", _word(word))))
+    return Command(
+        argv=(
+            "rsync", "--archive", "--copy-links", "--compress", "--from0", ("--files-from=", Ref("run_dir"), "/files"),
+            "--rsync-path", f"mkdir -p {there}/files {there}/runs && rsync",
+            "--rsh", remote, (Ref("project_dir"), "/"), f"{host}:{there}/files/",
+        ),
+        output="tagged",
+        host=host,
+        title="rsync",
+    )  # fmt: skip
+
+
+def _script(spec: ResolvedSpec, command: Command, site: Site) -> Text:
+    """What bash is given on the machine: the command in a session of its own, ended when the connection is.
+
+    All of it is one function, so that bash has read everything before it starts; what comes after is the connection's
+    end. `JOBC_RUN` marks every process of this script, so that none is left where one ignores being asked to end.
+    """
+    exports: list[Text] = [joined(f"  export {name}=", _word(text)) for name, text in command.env.items()]
+    secrets: list[Text] = [(f"  export {name}=", Ref("secret", name, quote=True)) for name in spec.job.secrets]
+    unset = [f'  unset "${{!{prefix}@}}"' for prefix in command.unset]
+    words = joined("  setsid", *(part for word in command.argv for part in (" ", _word(word))))
+    lines: list[Text] = [
+        "main() {",
+        "  set -e",
+        "  umask 077",
+        joined("  cd -- ", _word(command.cwd or site.project)),
+        joined("  mkdir -p -- ", _word(site.logs)),
+        *unset,
+        joined("  export JOBC_RUN=", _word((Ref("run_id"),)), '."$$"'),
+        *exports,
+        *secrets,
+        "  exec 3<&0",
+        joined(words, " </dev/null 3<&- &"),
+        "  set +e",
+        _REST,
+        "}",
+        "main",
+        "",
+    ]
+    return joined(*(part for line in lines for part in (line, "\n")))
+
+
+_REST = """\
+  child=$!
+  (
+    while read -r _ <&3; do :; done
+    kill -TERM -- "-$child"
+    sleep 30
+    kill -KILL -- "-$child"
+  ) >/dev/null 2>&1 &
+  watch=$!
+  exec 3<&-
+  wait "$child"
+  code=$?
+  kill "$watch"
+  for process in /proc/[0-9]*; do
+    if grep -qszxF "JOBC_RUN=$JOBC_RUN" "$process/environ"; then kill -KILL "${process#/proc/}"; fi
+  done 2>/dev/null
+  exit "$code\""""
+
+
+def _word(text: Text) -> Text:
+    """A text as words of a shell script whose placeholders the executor fills in, quoted."""
+    if isinstance(text, str):
+        return shell(text)
+    return tuple(shell(part) if isinstance(part, str) else Ref(part.ref, name=part.name, quote=True) for part in text)
+
+
+def _inputs(spec: ResolvedSpec, files: tuple[str, ...]) -> dict[str, str]:
+    root = Path(spec.project_dir)
+    return {name: f"sha256:{hashlib.sha256((root / name).read_bytes()).hexdigest()}" for name in files}

@@ -1,0 +1,82 @@
+"""Real engines on loopback addresses, started for the tests that need them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SSHD = "/usr/sbin/sshd"
+
+
+@pytest.fixture(scope="session")
+def ssh_hosts(tmp_path_factory):
+    """Two sshd on loopback addresses, as the machines n1 and n2 of an ssh_config; its path, and a way to end one."""
+    if not (Path(SSHD).exists() and shutil.which("rsync")):
+        pytest.skip("sshd and rsync are not installed: make engines")
+    if os.geteuid() != 0:
+        pytest.skip("sshd is started as root here")
+    folder = tmp_path_factory.mktemp("ssh")
+    for name in ("host", "user", "other"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+    (folder / "authorized").write_text((folder / "user.pub").read_text())
+    Path("/run/sshd").mkdir(exist_ok=True)
+    ports, running = {}, {}
+    for name, address in (("n1", "127.0.0.2"), ("n2", "127.0.0.3")):
+        with socket.socket() as free:
+            free.bind((address, 0))
+            ports[name] = (address, free.getsockname()[1])
+        (folder / f"{name}.sshd").write_text(
+            f"ListenAddress {address}:{ports[name][1]}\nHostKey {folder}/host\nPidFile {folder}/{name}.pid\n"
+            f"AuthorizedKeysFile {folder}/authorized\nStrictModes no\nUsePAM no\nMaxStartups 50\n"
+        )
+        running[name] = subprocess.Popen([SSHD, "-D", "-f", folder / f"{name}.sshd"], stderr=subprocess.DEVNULL)
+    home = folder / "home"
+    home.mkdir()
+    config = folder / "config"
+    config.write_text(
+        f"Host stranger\n  HostName 127.0.0.2\n  Port {ports['n1'][1]}\n  IdentityFile {folder}/other\n"
+        f"Host n1 n2 nobody\n  IdentityFile {folder}/user\n"
+        "Host *\n  User root\n  IdentitiesOnly yes\n  StrictHostKeyChecking no\n"
+        f"  UserKnownHostsFile {folder}/known\n  LogLevel ERROR\n"
+        + "".join(f"Host {name}\n  HostName {address}\n  Port {port}\n" for name, (address, port) in ports.items())
+        + "Host nobody\n  HostName 127.0.0.9\n  Port 9\n"
+    )
+    for address, port in ports.values():
+        _until_open(address, port)
+    yield config
+    for process in running.values():
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def _until_open(address, port):
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex((address, port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"nothing listens on {address}:{port}")
+
+
+@pytest.fixture
+def ssh_job(ssh_hosts, folder, request):
+    """Writes a job for the two machines, in a folder of theirs that only this test has."""
+    there = f"/tmp/jobc-test-{os.getpid()}-{abs(hash(request.node.name)) % 10**8}"
+
+    def write(script, more="", hosts="[n1, n2]", per_node=1):
+        (folder / "train.py").write_text(script)
+        (folder / "job.yaml").write_text(
+            f"script: train.py\nname: train\npython: {sys.executable}\nhardware: {{kind: cpu, per_node: {per_node}}}\n"
+            f"target: {{kind: ssh, hosts: {hosts}, config: {ssh_hosts}, folder: {there}}}\n"
+            f"nodes: {{rendezvous: {{address: 127.0.0.2}}}}\n{more}"
+        )
+        return Path(there)
+
+    yield write
+    shutil.rmtree(there, ignore_errors=True)
