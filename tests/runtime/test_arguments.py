@@ -47,7 +47,7 @@ ONE = {"hardware": {"kind": "cpu"}, "paradigm": {"kind": "none"}}
         ({"kwargs_handlers": [GradScalerKwargs(init_scale=-1.0)], "mixed_precision": "fp16"}, "initial_scale"),
         ({"kwargs_handlers": [DistributedDataParallelKwargs(dim=1)]}, "`DistributedDataParallelKwargs(dim=1)`"),
         ({"kwargs_handlers": [InitProcessGroupKwargs(init_method="tcp://a:1")]}, "leave it to the launcher"),
-        ({"project_config": ProjectConfiguration(total_limit=3)}, "`ProjectConfiguration(total_limit=3)`"),
+        ({"project_config": ProjectConfiguration(save_on_each_node=True)}, "copy what the first process saved"),
         ({"project_config": ProjectConfiguration("a"), "project_dir": "b"}, "say it in one place"),
         (
             {"gradient_accumulation_plugin": GradientAccumulationPlugin(num_steps=2), "gradient_accumulation_steps": 4},
