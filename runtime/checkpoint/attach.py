@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import atexit
 import sys
+from collections.abc import Callable
+from functools import partial
 from weakref import ref
 
 from ...spec.findings import FindingsError
 from ...spec.resolved import ResolvedSpec
 from ..plugins import ProjectConfiguration
+from ..preemption import Preemption
 from . import policy
 from .contents import Training
 from .keeper import Keeper
@@ -25,14 +28,29 @@ def attach(training: Training, project: ProjectConfiguration, spec: ResolvedSpec
     keeper = Keeper(training, settled, spec)
     if settled.resume == "auto":
         training.gradients.begins = keeper.check_asked
+    between: list[Callable[[], None]] = []
     if Schedule.needed(settled):
         schedule = Schedule(keeper, training.progress, settled, training.collectives)
         keeper.after_load = schedule.begin
-        training.live.between = schedule.between
+        between.append(schedule.between)
+    if settled.on_preemption == "save":
+        between.append(Preemption(training.world, partial(_save_and_settle, keeper)).poll)
+    if between:
+        training.live.between = between[0] if len(between) == 1 else partial(_each, tuple(between))
     if settled.asynchronous:
         known = ref(keeper)
         atexit.register(lambda: _last(known()))
     return keeper
+
+
+def _save_and_settle(keeper: Keeper) -> None:
+    keeper.save(None)
+    keeper.settle()
+
+
+def _each(actions: tuple[Callable[[], None], ...]) -> None:
+    for action in actions:
+        action()
 
 
 def _last(keeper: Keeper | None) -> None:

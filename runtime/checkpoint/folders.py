@@ -56,6 +56,15 @@ def newest(folder: Path) -> Path | None:
     return found[-1].path if found else None
 
 
+def doubtful(folder: Path) -> Entry | None:
+    """A checkpoint whose manifest cannot be read, if by its name it may be newer than all complete ones."""
+    found = entries(folder)
+    steps = [_number(item.path) for item in found if item.manifest is not None]
+    there = [item for item in found if item.manifest is None and (item.path / manifests.FILE).exists()]
+    newer = [item for item in there if _number(item.path) >= max(steps, default=-1)]
+    return max(newer, key=lambda item: _number(item.path), default=None)
+
+
 def older(checkpoint: Path) -> Path | None:
     """The newest complete checkpoint beside this one that is older, or, where this one cannot say its age, another."""
     beside = [item for item in complete(checkpoint.parent) if item.path.name != checkpoint.name]
@@ -156,6 +165,12 @@ def sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _number(path: Path) -> int:
+    """The number in a name of ours, which is less than all others where the name is not ours."""
+    found = _NAMED_BY_US.fullmatch(path.name)
+    return -1 if found is None else int(found[1] or found[2])
 
 
 def _entries(folder: Path) -> Iterator[Entry]:

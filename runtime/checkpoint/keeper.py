@@ -287,6 +287,9 @@ class Keeper:
             return None
         if input_dir is not None:
             return Path.cwd() / Path(input_dir).expanduser()
+        doubtful = folders.doubtful(self.policy.folder)
+        if doubtful is not None and doubtful.why is not None:  # to go on from an older one unasked would lose work
+            raise _with_offer(FindingsError((doubtful.why,)), doubtful.path)
         newest = folders.newest(self.policy.folder)
         if newest is None and self.policy.resume != "auto":
             raise none_there(self.policy.folder)

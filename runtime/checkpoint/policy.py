@@ -30,6 +30,7 @@ class Policy:
     when_busy: Literal["wait", "refuse"] = "wait"
     on_error: Literal["stop", "continue"] = "stop"
     resume: Literal["never", "auto"] = "never"
+    on_preemption: Literal["ignore", "save"] = "ignore"
 
 
 def settle(spec: ResolvedSpec | None, project: ProjectConfiguration) -> Policy:
@@ -55,6 +56,7 @@ def settle(spec: ResolvedSpec | None, project: ProjectConfiguration) -> Policy:
         when_busy=block.when_busy,
         on_error=block.on_error,
         resume=block.resume,
+        on_preemption=block.on_preemption,
     )
 
 

@@ -149,6 +149,8 @@ def together(everyone: Everyone, action: Callable[[], T], path: Path) -> list[T]
 def unwritable(path: Path, error: OSError) -> Finding:
     """J524: why a checkpoint cannot be written, and what to do."""
     why = error.strerror or str(error)
+    if error.filename is not None and Path(os.fsdecode(error.filename)) != path:
+        why = f"{why}: {os.fsdecode(error.filename)}"
     cause = f"the checkpoint `{path.name}` cannot be written: {why}"
     step = _STEPS.get(error.errno or 0, "the checkpoints that are there stay as they are")
     return finding("J524", cause, place=Place(source=str(path)), next_step=step)

@@ -9,9 +9,9 @@ import pytest
 WORKERS = Path(__file__).parent / "workers"
 #: By the number of processes, the modules whose checks are made there.
 WORLDS = {
-    1: ("conformance",),
-    2: ("training", "conformance", "gathering", "loading", "belongings", "faces", "dispatching"),
-    4: ("conformance", "dispatching"),
+    1: ("conformance", "resuming", "keeping"),
+    2: ("training", "conformance", "gathering", "loading", "belongings", "faces", "dispatching", "resuming", "keeping"),
+    4: ("conformance", "dispatching", "resuming_in_four"),
 }
 
 
@@ -33,7 +33,7 @@ def worlds(launch, alone, tmp_path_factory):
         if size not in found:
             folder = tmp_path_factory.mktemp("results")
             arguments = (WORKERS / "checks.py", folder, *WORLDS[size])
-            ended = launch(*arguments, processes=size) if size > 1 else alone(*arguments)
+            ended = launch(*arguments, processes=size, timeout=300) if size > 1 else alone(*arguments)
             paths = [folder / f"rank{rank}.json" for rank in range(size)]
             found[size] = [json.loads(path.read_text()) if path.exists() else {} for path in paths], ended
         return found[size]
