@@ -86,7 +86,7 @@ class Paint:
 
 def label(word: str, paint: Paint) -> str:
     """What stands before a line: a word in the margin, or its width in spaces."""
-    return "  " + paint.bold(word) + " " * (_LABEL - len(word))
+    return "  " + paint.bold(word) + " " * max(2, _LABEL - len(word))
 
 
 def _headline(plan: LaunchPlan, spec: ResolvedSpec, paint: Paint) -> str:
