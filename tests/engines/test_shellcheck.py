@@ -1,0 +1,57 @@
+"""Every script that a plan renders is good bash, in the judgement of bash and of shellcheck."""
+
+import shutil
+import subprocess
+
+import pytest
+from jobc.cli.api import load, plan
+from jobc.compiler.plan import Ref
+from jobc.compiler.shell import render_shell
+
+HOSTILE = "args: ['two words', \"it's\", '$HOME', '$(id)', '--', 'a\\nb', é]\nenv: {A: '`id` $x'}\nsecrets: [TOKEN]\n"
+LOCAL = {
+    "one process": "script: train.py\n",
+    "python": "script: train.py\nhardware: {kind: cpu, per_node: 3}\nlauncher: python\n",
+    "torchrun": "script: train.py\nhardware: {kind: cpu, per_node: 2}\nsetup: [export A=1, module load x]\n",
+    "a command": "command: [./go, a b]\nhardware: {kind: cpu, per_node: 2}\nnodes: {rendezvous: {port: 29511}}\n",
+}
+MACHINES = "target: {kind: ssh, hosts: [n1, me@n2], jump: gate, port: 2222}\n"
+
+
+@pytest.fixture
+def checked(folder):
+    """Judges the text of a script."""
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed: make engines")
+
+    def judge(text):
+        (folder / "script.sh").write_text(text)
+        for command in (["bash", "-n"], ["shellcheck", "--shell=bash", "--severity=warning"]):
+            done = subprocess.run([*command, "script.sh"], cwd=folder, capture_output=True, text=True)
+            assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+    return judge
+
+
+def planned(folder, text):
+    (folder / "job.yaml").write_text(text)
+    spec = load("job.yaml", env={})
+    return plan(spec), spec
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_sh_form_is_good_bash(checked, folder, name):
+    """Also with words that mean something to a shell."""
+    made, spec = planned(folder, LOCAL[name] + (HOSTILE if "command" not in LOCAL[name] else ""))
+    checked(render_shell(made, {"project_dir": spec.project_dir, "python": "python3"}))
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_script_of_a_node_is_good_bash(checked, folder, name):
+    """What goes over ssh, its placeholders filled in with a quoted word."""
+    text = LOCAL[name] + MACHINES + (HOSTILE if "command" not in LOCAL[name] else "")
+    made, _ = planned(folder, text)
+    for node in made.nodes:
+        for command in node.commands:
+            parts = command.stdin if isinstance(command.stdin, tuple) else (command.stdin,)
+            checked("".join("'a value'" if isinstance(part, Ref) else part for part in parts))
