@@ -1,4 +1,6 @@
-"""What the watch over waiting processes costs a training step: `python benchmarks/watching.py [ROUNDS]`.
+"""What the watch over waiting processes costs a training step, and how soon it speaks.
+
+`python benchmarks/watching.py [ROUNDS]`
 
 Two processes train a tiny model under DistributedDataParallel over gloo. Turns of two seconds with the watch and
 without it follow each other in the same world, so that a machine that changes its speed changes both alike. The time
@@ -11,11 +13,27 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 SECONDS = 2.0
+REPORTS = 5
+HANGS = """
+import sys, time
+import torch
+from jobc import Accelerator
+
+accelerator = Accelerator(cpu=True)
+model = accelerator.prepare(torch.nn.Linear(4, 1))
+accelerator.backward(model(torch.ones(2, 4)).sum())
+accelerator.wait_for_everyone()
+sys.stderr.write(f"now {time.time()}\\n")
+if accelerator.is_main_process:
+    accelerator.wait_for_everyone()
+accelerator.backward(model(torch.ones(2, 4)).sum())
+"""
 
 
 def train(rounds: int) -> None:
@@ -71,6 +89,23 @@ def spread(figures: list[float]) -> float:
     return (high - low) / statistics.median(figures)
 
 
+def report(agent: list[str], env: dict[str, str]) -> float:
+    """Seconds from a call that one process never makes to the finding about it."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "train.py"
+        script.write_text(HANGS)
+        process = subprocess.Popen([*agent, str(script)], env=env, stderr=subprocess.PIPE, text=True)
+        began = 0.0
+        for line in process.stderr or ():
+            if line.startswith("now "):
+                began = max(began, float(line.split()[1]))
+            if "error[J515]" in line:
+                found = time.time() - began
+                process.communicate()
+                return found
+    raise RuntimeError("nothing was reported")
+
+
 def main() -> None:
     """Starts the two processes, or is one of them."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
@@ -80,6 +115,8 @@ def main() -> None:
     agent = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*agent, str(Path(__file__)), str(rounds)], env=env, check=True)
+    seconds = [report(agent, env) for _ in range(REPORTS)]
+    print(f"reported after {min(seconds):.1f} to {max(seconds):.1f} s in {REPORTS} runs")
 
 
 if __name__ == "__main__":
