@@ -365,10 +365,10 @@ class Accelerator(Checkpointed):
     def end_training(self) -> None:
         """Closes the process group that this Accelerator opened. A normal end of the interpreter does it too.
 
-        A checkpoint that is still being written is waited for.
+        A checkpoint that is due is saved, and one that is still being written is waited for.
 
         Raises:
             FindingsError: J524, that checkpoint could not be written.
         """
-        self._keeper.settle()
+        self._keeper.close()
         self._group.close()

@@ -30,8 +30,8 @@ def attach(training: Training, project: ProjectConfiguration, spec: ResolvedSpec
         training.gradients.begins = keeper.check_asked
     between: list[Callable[[], None]] = []
     if Schedule.needed(settled):
-        schedule = Schedule(keeper, training.progress, settled, training.collectives)
-        keeper.after_load = schedule.begin
+        schedule = Schedule(keeper, settled)
+        keeper.after_load, keeper.flush = schedule.begin, schedule.flush
         between.append(schedule.between)
     if settled.on_preemption == "save":
         between.append(Preemption(training.world, partial(_save_and_settle, keeper)).poll)

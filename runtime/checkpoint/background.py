@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from ...spec.findings import Finding, FindingsError
+from ...spec.findings import Finding, FindingsError, finding
 from ..world import World
 from .tensors import Piece
 
@@ -42,7 +42,7 @@ class Background:
         self._world = world
         self._group: Any = None
         self._thread: threading.Thread | None = None
-        self._failed: BaseException | None = None
+        self._failed: tuple[Finding, ...] = ()
         self.staging = Staging()
 
     @property
@@ -74,20 +74,15 @@ class Background:
             self._thread.join()
 
     def failed(self) -> tuple[Finding, ...]:
-        """What kept the last checkpoint from being written, told once.
-
-        Raises:
-            Exception: what it was, if it is none of ours.
-        """
-        error, self._failed = self._failed, None
-        if error is None:
-            return ()
-        if isinstance(error, FindingsError):
-            return error.findings
-        raise error
+        """What kept the last checkpoint from being written, told once."""
+        found, self._failed = self._failed, ()
+        return found
 
     def _run(self, work: Callable[[], object]) -> None:
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - the training's thread raises it
-            self._failed = error
+        except FindingsError as error:
+            self._failed = error.findings
+        except Exception as error:  # noqa: BLE001 - the training's thread says it; a peer may be gone
+            cause = f"a checkpoint could not be written: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            self._failed = (finding("J524", cause, next_step="those that are there stay as they are"),)

@@ -13,6 +13,7 @@ from ..places import caller_place
 from ..progress import Progress
 from .hooks import Load, Save
 from .keeper import Keeper
+from .schedule import Epochs
 
 
 class Checkpointed(ModelView):
@@ -81,14 +82,15 @@ class Checkpointed(ModelView):
         """
         return self._keeper.load(input_dir)
 
-    def epochs(self, total: int) -> range:
+    def epochs(self, total: int) -> Epochs:
         """The epochs that are left of `total`, by number from 0: `for epoch in accelerator.epochs(10):`.
 
         Where the job says `resume: auto` and there is a complete checkpoint, it is loaded first, once. In each epoch
-        iterate a prepared loader once; after a resume in the middle of one, it gives the batches that are left.
+        iterate a prepared loader once; after a resume in the middle of one, it gives the batches that are left. A
+        checkpoint that is due at the end of an epoch is saved when the code for that epoch is done.
         """
         self._keeper.resume()
-        return range(self.epoch, total)
+        return Epochs(range(self.epoch, total), self._keeper.flush)
 
     def register_for_checkpointing(self, *objects: Any, **named: Any) -> None:
         """Saves and loads these objects too, each by its `state_dict` and `load_state_dict`.

@@ -47,6 +47,7 @@ class Keeper:
         self._lock: int | None = None
         self.asked = False
         self.after_load: Callable[[], None] | None = None
+        self.flush: Callable[[], None] = lambda: None
 
     # --- what is saved beside what was prepared -----------------------------------------------------------------------
 
@@ -103,6 +104,15 @@ class Keeper:
             raise FindingsError((_busy(),))
         self._background.wait()
         self.raise_failed()
+
+    def close(self) -> None:
+        """Saves what is still due, and waits until it is written.
+
+        Raises:
+            FindingsError: J524, a checkpoint could not be written.
+        """
+        self.flush()
+        self.settle()
 
     def raise_failed(self) -> None:
         """Says once what kept the last asynchronous checkpoint from being written.
