@@ -148,9 +148,9 @@ class Group:
 def _fork_in_peace() -> None:
     """Makes forks wait until threads of gloo are at rest.
 
-    Such a thread makes itself known to Python when it lets go of a finished collective, under a lock of the interpreter.
-    A process that is forked at that moment (a worker of a loader, say) inherits the lock and waits for it for ever:
-    before Python 3.12, in 2 of 4,000 forks that followed a collective. Asleep we leave Python's lock to the thread.
+    Such a thread makes itself known to Python when it lets go of a collective, under a lock of the interpreter. A
+    process forked at that moment (a worker of a loader, say) inherits the lock and waits for it for ever: with Python
+    3.11, in 2 of 4,000 forks that followed a collective. Asleep we leave Python's own lock to the thread.
     """
     os.register_at_fork(before=lambda: time.sleep(_BEFORE_FORK))
 
