@@ -1,17 +1,24 @@
-"""The connections of a process group on the CPU, so that a process can end what the others wait for in it.
+"""Connections between the processes of a job, looked at from below.
 
 gloo has no way to give up a collective: an abort leaves everybody waiting. A connection that closes is an error in all
-who wait for it, at once; that is what happens when a process ends, and what is done here while it lives.
+who wait for it, at once; that is what happens when a process ends, and what `cut` does while it lives.
+
+A store that is asked after its host has ended prints pages about it before it raises; a `Line` knows it before.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import socket
 import stat
 from collections.abc import Mapping
 from contextlib import closing, suppress
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
+
+from torch import distributed as dist
 
 _OPEN = Path("/proc/self/fd")
 
@@ -39,3 +46,33 @@ def cut(known: Mapping[int, int]) -> None:
         ):  # the other end was first
             if not connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 connection.shutdown(socket.SHUT_RDWR)
+
+
+class Line:
+    """A connection of one's own to the store that processes met in, for a thread that must not hold up the others.
+
+    `name` keeps its keys apart from those of other lines.
+    """
+
+    def __init__(self, store: Any, name: str, rank: int, patience: timedelta) -> None:
+        before = sockets()
+        own = store.clone()
+        self._sockets = sockets().items() - before.items()
+        own.set_timeout(patience)
+        number = own.add(f"jobc/{name}/opened_by_{rank}", 1)
+        self.store: Any = dist.PrefixStore(f"jobc/{name}/{number}", own)  # pyright: ignore[reportPrivateImportUsage]
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process that holds the store is gone. Nothing is ever said on this line unasked, but its end."""
+        look = select.poll()
+        for descriptor, _ in self._sockets:
+            look.register(descriptor, select.POLLIN)
+        return bool(self._sockets and look.poll(0))
+
+
+def reaches_others(store: Any) -> bool:
+    """Whether a store is one that a `Line` can be made to."""
+    while isinstance(store, dist.PrefixStore):  # pyright: ignore[reportPrivateImportUsage]
+        store = store.underlying_store
+    return isinstance(store, dist.TCPStore)  # pyright: ignore[reportPrivateImportUsage]

@@ -23,6 +23,7 @@ from typing import Any
 from torch import distributed as dist
 
 from ..spec.findings import FindingsError, finding
+from .connections import Line
 from .places import caller_place
 from .world import World
 
@@ -56,7 +57,8 @@ class Preemption:
         self._rank = world.rank
         self._size = world.size
         self._save = save
-        self._store = _store(world)
+        self._line = None if world.size == 1 else Line(_store(), "preemption", world.rank, _STORE)
+        self._store = None if self._line is None else self._line.store
         self._steps = 0
         self._began = time.monotonic()
         self._asked = False
@@ -139,7 +141,10 @@ class Preemption:
             if not self._wait_for_signal():
                 return
             self._asked = True
-            why = self._agree()
+            if self._line is not None and self._line.is_dead:
+                why = "the process that all meet at has ended"
+            else:
+                why = self._agree()
         except RuntimeError as error:  # the store, and so whoever held it, is gone
             why = f"the processes cannot reach each other: {error}".splitlines()[0]
         if why is not None and not self._closed.is_set():
@@ -148,14 +153,13 @@ class Preemption:
     def _wait_for_signal(self) -> bool:
         """Waits until this process, or another one, is asked to end; False when there is nothing more to listen for."""
         while True:
-            ready, _, _ = select.select([self._reader], [], [], _LOOK if self._store is not None else None)
+            deaf = self._line is None or self._line.is_dead
+            ready, _, _ = select.select([self._reader], [], [], None if deaf else _LOOK)
             if self._closed.is_set():
                 return False
             if ready and signal.SIGTERM in self._received():
-                if self._store is not None:
-                    self._store.set("asked", "1")
                 return True
-            if self._store is not None and self._store.check(["asked"]):
+            if not deaf and self._store is not None and self._store.check(["asked"]):
                 return True
 
     def _received(self) -> bytes:
@@ -167,6 +171,8 @@ class Preemption:
 
     def _agree(self) -> str | None:
         """Stops the main thread at a step that all agree on; why not, where they do not come to one."""
+        if self._store is not None:
+            self._store.set("asked", "1")
         for number in range(10):
             target = self._steps + 1 + math.floor(self._speed() * _AHEAD * 4**number)
             targets = self._exchange(f"target_{number}", target)
@@ -218,23 +224,16 @@ class Preemption:
         return None
 
 
+def _store() -> Any:
+    return dist.distributed_c10d._get_default_store()  # noqa: SLF001 - torch has no other way
+
+
 _LISTENING: list[Preemption] = []
 
 
 def _forget() -> None:
     for item in _LISTENING:
         item.be_deaf()
-
-
-def _store(world: World) -> Any:
-    """A connection to the store that the processes met in, of its own, and keys that no earlier one has used."""
-    if world.size == 1:
-        return None
-    own: Any = dist.distributed_c10d._get_default_store()  # noqa: SLF001 - torch has no other way
-    own = own.clone()
-    own.set_timeout(_STORE)
-    number = own.add(f"jobc/preemptions_of_{world.rank}", 1)
-    return dist.PrefixStore(f"jobc/preemption_{number}", own)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _give_up(why: str) -> None:

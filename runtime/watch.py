@@ -22,6 +22,7 @@ import torch
 from torch import distributed as dist
 
 from ..spec.findings import Finding
+from .connections import Line, reaches_others
 from .watch_judge import PATIENCE, Sights, after_failure, judge
 from .watch_sight import Observer, Sight, of_error
 
@@ -42,8 +43,9 @@ _LOST = (
 class Watch:
     """The watch over one process group, in one of its processes."""
 
-    def __init__(self, store: Any, rank: int, size: int, *, spins: bool) -> None:
-        self._store = store
+    def __init__(self, line: Line, rank: int, size: int, *, spins: bool) -> None:
+        self._line = line
+        self._store = line.store
         self._rank = rank
         self._size = size
         self._group = id(dist.group.WORLD)
@@ -68,6 +70,8 @@ class Watch:
         atexit.unregister(self.leave)
         _watched.discard(self._group)
         error: BaseException | None = getattr(sys, "last_value", None)
+        if self._line.is_dead:
+            return
         try:
             if error is None:
                 self._publish(Sight(rank=self._rank, state="ended"))
@@ -93,8 +97,8 @@ class Watch:
         try:
             while not self._stop.wait(_PAUSE):
                 group: Any = dist.group.WORLD
-                if group is None or id(group) != self._group:
-                    return  # whoever opened the group closed it
+                if group is None or id(group) != self._group or self._line.is_dead:
+                    return  # whoever opened the group closed it, or whoever held the store is gone
                 sight = self._observer.look(self._rank, group._get_sequence_number_for_group())  # noqa: SLF001 - torch has no other way
                 del group
                 self._turn(sight)
@@ -165,15 +169,9 @@ def begin(store: Any, rank: int, size: int, device: torch.device) -> Callable[[]
 
     A group that is watched over already, or that met in another way than torch usually does, is left alone.
     """
-    plain = store
-    while isinstance(plain, dist.PrefixStore):  # pyright: ignore[reportPrivateImportUsage]
-        plain = plain.underlying_store
-    if not isinstance(plain, dist.TCPStore) or id(dist.group.WORLD) in _watched:  # pyright: ignore[reportPrivateImportUsage]
+    if not reaches_others(store) or id(dist.group.WORLD) in _watched:
         return lambda: None
-    own = store.clone()
-    own.set_timeout(_STORE)
-    name = f"jobc/watch_{own.add(f'jobc/watched_by_{rank}', 1)}"
-    watch = Watch(dist.PrefixStore(name, own), rank, size, spins=device.type == "cuda")  # pyright: ignore[reportPrivateImportUsage]
+    watch = Watch(Line(store, "watch", rank, _STORE), rank, size, spins=device.type == "cuda")
     if sys.__stderr__ is not None and not faulthandler.is_enabled():
         faulthandler.enable(
             sys.__stderr__

@@ -33,7 +33,9 @@ def judge(sights: Sights, mine: Sight) -> Finding | None:
     waiting = [sight for sight in seen if sight.state == "waits"]
     if len(waiting) == len(sights):
         return _all_wait(waiting, sights, mine)
-    others = [rank for rank, sight in sights.items() if sight is None or sight.state != "waits"]
+    others = [rank for rank, sight in sights.items() if sight is None or _is_elsewhere(sight, mine)]
+    if not others:
+        return None  # one does within the same call what the others wait for: it writes, or makes something
     cause = f"{_who(mine)} in `{_call(mine)}` for {_ranks(others)}"
     step = f"the training goes on when {_ranks(others)} {'come' if len(others) > 1 else 'comes'} to the same call"
     return _finding("J514", cause, sights, mine, f"{step};\nif that call is only made where it waits, make it in all")
@@ -83,6 +85,10 @@ def _together(sight: Sight | None, mine: Sight) -> bool:
         return False
     same_call = (sight.operation, sight.sequence) == (mine.operation, mine.sequence)
     return same_call or (sight.state == mine.state == "failed" and sight.operation == mine.operation)
+
+
+def _is_elsewhere(sight: Sight, mine: Sight) -> bool:
+    return sight.state != "waits" and (sight.place, sight.call) != (mine.place, mine.call)
 
 
 def _finding(code: str, cause: str, sights: Sights, mine: Sight, step: str) -> Finding:

@@ -57,6 +57,13 @@ def test_a_process_at_work_may_only_be_slow():
     assert "rank 0 is at work within `train`" in found.render()
 
 
+def test_work_within_the_call_that_others_wait_in_is_no_news():
+    """While the first process writes a checkpoint, the others are in the same `save_state`."""
+    waiting = sight(1, line=7)
+    writing = Sight(rank=0, state="works", call=waiting.call, place=waiting.place)
+    assert judged(writing, waiting, sight(2, line=7)) is None
+
+
 def test_a_process_that_ended_is_waited_for_in_vain():
     """One that has come to the end of its script will make no call any more."""
     found = judged(sight(0), sight(1, "works"), sight(2, "ended"))
@@ -200,6 +207,18 @@ def test_watch_leaves_when_training_ends(launch, tmp_path):
     )
     ended = launch(tmp_path / "script.py")
     assert ended.returncode == 0, ended.stderr
+
+
+def test_first_process_may_leave_with_the_store(pair, tmp_path):
+    """Where the first process holds the store and ends before the others, nothing is said about it."""
+    (tmp_path / "script.py").write_text(
+        "import time\n"
+        "from jobc import Accelerator\n"
+        "accelerator = Accelerator()\n"
+        "accelerator.wait_for_everyone()\n"
+        "if not accelerator.is_main_process: time.sleep(2.5)\n"
+    )
+    assert [(code, err) for code, _, err in pair(tmp_path / "script.py")] == [(0, ""), (0, "")]
 
 
 def test_one_process_is_not_watched(alone, tmp_path):
