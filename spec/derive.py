@@ -81,7 +81,16 @@ def relative_paths(root: Mapping, facts: Facts) -> Mapping:
     """The document with its paths relative to the job's folder, so that the plan reads the same on every machine."""
     for path in _PATHS:
         root = _relative(root, path, facts)
-    return root
+    return _from_anywhere(root, ("training", "checkpoint", "folder"), facts)
+
+
+def _from_anywhere(root: Mapping, path: TreePath, facts: Facts) -> Mapping:
+    """A folder by its whole path, where processes start in a `workdir` that does not say where the job's folder is."""
+    workdir, text, node = _value(root, ("workdir",)), _value(root, path), find(root, path)
+    here = _value(root, ("target", "kind")) == "local" and isinstance(workdir, str) and Path(workdir).is_absolute()
+    if not here or node is None or not isinstance(text, str):
+        return root
+    return put_scalar(root, path, (facts.project_dir / text).as_posix(), node.origin)
 
 
 def _hosts(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:

@@ -214,6 +214,13 @@ def test_paths_on_the_command_line_start_in_the_current_folder(folder, monkeypat
     assert deep.job.training.checkpoint.folder == "../kept"
 
 
+def test_folder_of_checkpoints_is_whole_where_processes_start_elsewhere(folder):
+    """From an absolute `workdir` nobody could know where the job's folder is."""
+    (folder / "job.yaml").write_text(f"script: train.py\nworkdir: {folder}\n")
+    found = resolve(Path("job.yaml"), (), env={}, cwd=folder, count_gpus=lambda: 0)
+    assert found.job.training.checkpoint.folder == f"{folder}/checkpoints"
+
+
 def test_anchors_and_merge_keys_work(resolved):
     """YAML's own ways of saying things once."""
     text = "script: train.py\nvars: {base: &base {kind: cpu, per_node: 3}}\nhardware:\n  <<: *base\n  per_node: 2\n"
