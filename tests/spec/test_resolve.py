@@ -216,6 +216,10 @@ def test_paths_on_the_command_line_start_in_the_current_folder(folder, monkeypat
 
 def test_folder_of_checkpoints_is_whole_where_processes_start_elsewhere(folder):
     """From an absolute `workdir` nobody could know where the job's folder is."""
+    from pathlib import Path
+
+    from jobc.spec.resolve import resolve
+
     (folder / "job.yaml").write_text(f"script: train.py\nworkdir: {folder}\n")
     found = resolve(Path("job.yaml"), (), env={}, cwd=folder, count_gpus=lambda: 0)
     assert found.job.training.checkpoint.folder == f"{folder}/checkpoints"
