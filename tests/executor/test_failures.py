@@ -73,7 +73,7 @@ def test_summary_repeats_what_others_have_buried(house):
     """Last lines that scrolled away are shown again, with the place of the logs."""
     loud = (
         "import signal, sys, time\n"
-        "def end(*_):\n    for i in range(100): print('noise', i, file=sys.stderr)\n    sys.exit(0)\n"
+        "def end(*_):\n    time.sleep(1)  # the other's words are on the screen by then\n    for i in range(100): print('noise', i, file=sys.stderr)\n    sys.exit(0)\n"
         "signal.signal(signal.SIGTERM, end)\nopen('ready', 'w')\ntime.sleep(600)"
     )
     fails = "import os, time\nwhile not os.path.exists('ready'): time.sleep(0.01)\nraise ValueError('the reason')"

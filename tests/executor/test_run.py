@@ -84,7 +84,7 @@ def test_values_give_one_port_to_a_run(house):
     """The port is chosen once, so that every process of a run hears of the same."""
     plan = house.plan(house.python("pass"))
     values = Values(plan, house.runs / "x", house.project, "python", 1)
-    assert values.value("port") == values.value("port")
+    assert values.value(Ref("port")) == values.value(Ref("port"))
 
 
 def test_run_starts_in_the_project_or_where_the_plan_says(house):
