@@ -330,7 +330,8 @@ class Accelerator(Checkpointed):
 
         Works in any nesting; lists of objects (texts, dictionaries) are gathered like tensors, and dictionaries stay
         dictionaries. The batch is that of the innermost loop over a prepared loader; outside of loops it is `gather`.
-        `use_gather_object` takes a list as one of objects even if there are tensors in them.
+        `use_gather_object` takes a list as one of objects even if there are tensors in them. A tensor as long as full
+        batches are, such as `loss.repeat(batch_size)`, is cut to a shorter batch.
 
         Raises:
             FindingsError: J506, a leading size is not that of the batch.

@@ -183,6 +183,9 @@ class Collectives:
 
     def _real_rows(self, tensor: Tensor, position: Position) -> Tensor:
         rows = tensor.shape[0] if tensor.ndim else None
+        if rows is not None and position.size is not None and position.size < rows == position.full:
+            # A loss that was repeated as often as other batches are long.
+            tensor, rows = tensor[: position.size], position.size
         if rows is None or position.size not in (None, rows):
             raise _wrong_size(f"a tensor of shape {tuple(tensor.shape)}", position)
         real = rows if position.real is None else position.real

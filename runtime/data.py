@@ -44,6 +44,7 @@ class PreparedLoader(DataLoader[Any]):
         self._kind = "stream" if isinstance(loader.dataset, IterableDataset) else "map"
         self._begins = _begins(parts)
         self._deliver = _deliver(loader, parts, moves=moves)
+        self._full = _full_size(loader, parts)
         self._leads = False
         self._position: Position | None = None  # of the iteration begun last, while it is under way
         self._restored: dict[str, Any] | None = None  # where the next iteration goes on
@@ -129,7 +130,7 @@ class PreparedLoader(DataLoader[Any]):
             batches, position = iter(()), Position(remaining=0, last=True, begun=start.samples, upto=start.samples)
         else:
             batches, position = self._source.begin(start, number)
-        position.epoch, position.leads, position.mark = epoch, self._leads, start.mark
+        position.epoch, position.leads, position.mark, position.full = epoch, self._leads, start.mark, self._full
         if restored is not None:
             position.had, position.trained = restored["had"], restored["trained"]
             position.leads = position.leads or position.trained
@@ -228,6 +229,12 @@ def _deliver(loader: DataLoader[Any], parts: LoaderParts, *, moves: bool) -> Cal
     if not moves or device.type == "cpu":
         return None
     return delivery(device, pins=loader.pin_memory, prefetch=parts.settings.prefetch, workers=loader.num_workers)
+
+
+def _full_size(loader: DataLoader[Any], parts: LoaderParts) -> int | None:
+    """How many samples a process has in a batch that is not short; None where batches have no fixed size."""
+    size: Any = getattr(loader.batch_sampler, "batch_size", loader.batch_size)
+    return size // parts.world.size if isinstance(size, int) and parts.settings.split_batches else size
 
 
 def _check(loader: DataLoader[Any], world: World) -> None:

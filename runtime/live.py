@@ -11,13 +11,14 @@ class Position:
     """Where one iteration over a prepared loader is.
 
     `size` is the number of samples of the batch in hand and `real` how many of them, from the front, belong to it and
-    are not fill; None where the loader cannot know the samples of a batch (then all are real). `remaining` counts the
-    batches of this process that are left, the one in hand included; None where the data does not say. `extra` are those
-    of them that some other process does not have. `last` is True for the last batch, `closes` for the last that all
-    processes have and those after it. `uniform` says that all processes have batches of one size in every step. `rows`
-    is what the batch counts in a mean over samples: its size, fill included, since that is what its loss is the mean
-    over, or 0 where it is only there to keep the process in step; `mean` is what batches of this step count on average
-    over the processes. Both are 1 where sizes are not known.
+    are not fill; None where the loader cannot know the samples of a batch (then all are real). `full` is the size of
+    batches that are not short, where the loader has one. `remaining` counts the batches of this process that are left,
+    the one in hand included; None where the data does not say. `extra` are those of them that some other process does
+    not have. `last` is True for the last batch, `closes` for the last that all processes have and those after it.
+    `uniform` says that all processes have batches of one size in every step. `rows` is what the batch counts in a mean
+    over samples: its size, fill included, since that is what its loss is the mean over, or 0 where it is only there to
+    keep the process in step; `mean` is what batches of this step count on average over the processes. Both are 1 where
+    sizes are not known.
 
     `begun` and `upto` are samples of the data's order, those of all processes: the iteration began after so many, and
     so many are handed out. `epoch` is the number of the iteration, `mark` is where a stream is. `leads` says that this
@@ -28,6 +29,7 @@ class Position:
 
     size: int | None = None
     real: int | None = None
+    full: int | None = None
     remaining: int | None = None
     extra: int = 0
     last: bool = False

@@ -141,6 +141,17 @@ def check_metrics_refuse_a_size_that_is_not_the_batches():
                 accelerator.gather_for_metrics(wrong)
 
 
+def check_metrics_take_a_loss_repeated_as_often_as_batches_are_long():
+    accelerator = Accelerator(even_batches=False)
+    rank = accelerator.process_index
+    for ready in (accelerator.prepare(loader(13, 4)), accelerator.prepare(DataLoader(Stream(13), batch_size=4))):
+        found = [accelerator.gather_for_metrics(torch.tensor(float(rank)).repeat(4)).tolist() for _ in ready]
+        assert found == [[0.0] * 4 + [1.0] * 4, [0.0] * 4 + [1.0]], found
+    half = Accelerator(even_batches=False, split_batches=True)
+    found = [len(half.gather_for_metrics(torch.zeros(2))) for _ in half.prepare(loader(7, 4))]
+    assert found == [4, 3], found
+
+
 def check_metrics_outside_of_loops_are_gathered():
     accelerator = Accelerator()
     ready = accelerator.prepare(loader(5, 4))
