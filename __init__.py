@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from .runtime.availability import is_xpu_available as is_xpu_available
     from .runtime.bars import tqdm as tqdm
     from .runtime.batch_size import find_executable_batch_size as find_executable_batch_size
-    from .runtime.empty import init_empty_weights as init_empty_weights
-    from .runtime.empty import init_on_device as init_on_device
-    from .runtime.fitting import infer_auto_device_map as infer_auto_device_map
+    from .runtime.big.empty import init_empty_weights as init_empty_weights
+    from .runtime.big.empty import init_on_device as init_on_device
+    from .runtime.big.fitting import infer_auto_device_map as infer_auto_device_map
+    from .runtime.big.spreading import cpu_offload as cpu_offload
+    from .runtime.big.spreading import disk_offload as disk_offload
+    from .runtime.big.spreading import dispatch_model as dispatch_model
+    from .runtime.big.spreading import load_checkpoint_and_dispatch as load_checkpoint_and_dispatch
     from .runtime.kinds import DistributedType as DistributedType
     from .runtime.later import AORecipeKwargs as AORecipeKwargs
     from .runtime.later import BnbQuantizationConfig as BnbQuantizationConfig
@@ -80,10 +84,6 @@ if TYPE_CHECKING:
     from .runtime.plugins import TorchDynamoPlugin as TorchDynamoPlugin
     from .runtime.seed import set_seed as set_seed
     from .runtime.skipping import skip_first_batches as skip_first_batches
-    from .runtime.spreading import cpu_offload as cpu_offload
-    from .runtime.spreading import disk_offload as disk_offload
-    from .runtime.spreading import dispatch_model as dispatch_model
-    from .runtime.spreading import load_checkpoint_and_dispatch as load_checkpoint_and_dispatch
     from .runtime.state import AcceleratorState as AcceleratorState
     from .runtime.state import PartialState as PartialState
     from .spec.findings import Finding as Finding
@@ -109,11 +109,11 @@ _NAMES = {
     ),
     ".runtime.bars": ("tqdm",),
     ".runtime.batch_size": ("find_executable_batch_size",),
-    ".runtime.empty": (
+    ".runtime.big.empty": (
         "init_empty_weights",
         "init_on_device",
     ),
-    ".runtime.fitting": ("infer_auto_device_map",),
+    ".runtime.big.fitting": ("infer_auto_device_map",),
     ".runtime.kinds": ("DistributedType",),
     ".runtime.later": (
         "AORecipeKwargs",
@@ -180,7 +180,7 @@ _NAMES = {
     ),
     ".runtime.seed": ("set_seed",),
     ".runtime.skipping": ("skip_first_batches",),
-    ".runtime.spreading": (
+    ".runtime.big.spreading": (
         "cpu_offload",
         "disk_offload",
         "dispatch_model",

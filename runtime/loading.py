@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from ..spec.findings import FindingsError, finding
-from .device_map import DISK, DeviceMap, Spot
-from .fitting import type_of
-from .named import put, tensor_of
-from .offloading import Folder
+from .big.device_map import DISK, DeviceMap, Spot
+from .big.fitting import type_of
+from .big.named import put, tensor_of
+from .big.offloading import Folder
+from .big.visiting import not_here, spread_of
 from .operations import extract_model_from_parallel
 from .places import caller_place
 from .saving import INDEX_ENDING, MODEL_FILE, PICKLED_FILE
-from .visiting import not_here, spread_of
 
 
 class Loaded(NamedTuple):

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from ..spec.findings import FindingsError, finding
 from . import data
 from . import optimizer as optimizers
+from .big.visiting import spread_of
 from .compiling import compile_in_place
 from .data import LoaderParts, PreparedLoader
 from .optimizer import PreparedOptimizer, WindowsUnused
@@ -22,7 +23,6 @@ from .precision import Precision
 from .progress import Progress
 from .scheduler import FreeScheduler, PreparedScheduler, hint_of_pace
 from .strategies.base import Strategy
-from .visiting import spread_of
 
 
 class Prepared:

@@ -27,9 +27,10 @@ from torch import distributed as dist
 from ..spec.findings import Finding, FindingsError, Place, finding
 from ..spec.model import AutoHardware, Cpu, Gpu, Hardware
 from ..spec.resolved import ResolvedSpec, decode_document, unreadable
-from . import comparing, connections, watch
+from . import comparing, connections
 from .places import origin_place
 from .plugins import InitProcessGroupKwargs
+from .watching import watch
 
 _NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _UNSET = "start the job with `jobc run`, or unset JOBC_SPEC"

@@ -382,7 +382,7 @@ def test_maps_are_those_of_accelerate_where_room_is_plenty(budget):
 
 def test_gpus_are_filled_evenly():
     """`auto` gives two GPUs about as much, `balanced_low_0` spares the first one."""
-    from jobc.runtime.fitting import Sizes, balanced, budgets_of
+    from jobc.runtime.big.fitting import Sizes, balanced, budgets_of
 
     model = nn.Sequential(*(nn.Linear(10, 10) for _ in range(8)))
     budgets = budgets_of({0: "1MB", 1: "1MB", "cpu": "1MB"})

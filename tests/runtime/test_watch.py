@@ -1,8 +1,8 @@
 """Processes that keep each other waiting: who is where is said within seconds, and what cannot end well is ended."""
 
 import pytest
-from jobc.runtime.watch_judge import PATIENCE, after_failure, judge
-from jobc.runtime.watch_sight import Sight
+from jobc.runtime.watching.judge import PATIENCE, after_failure, judge
+from jobc.runtime.watching.sight import Sight
 from jobc.spec.findings import Place
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..spec.findings import FindingsError, finding
+from ...spec.findings import FindingsError, finding
+from ..loading import load_checkpoint_in_model
+from ..places import caller_place
 from .device_map import DISK, DeviceMap, Spot, spot_of
 from .fitting import STRATEGIES, Sizes, balanced, budgets_of, infer_auto_device_map
-from .loading import load_checkpoint_in_model
 from .named import all_tensors, put, stored_names, tensor_of
 from .offloading import Folder
-from .places import caller_place
 from .visiting import Spread, gathered, spread
 
 _META = torch.device("meta")

@@ -10,11 +10,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from ..spec.findings import FindingsError, finding
+from ...spec.findings import FindingsError, finding
+from ..nested import tensors
+from ..operations import send_to_device
+from ..places import caller_place
 from .named import put, tensor_of
-from .nested import tensors
-from .operations import send_to_device
-from .places import caller_place
 
 _SPREAD = "_jobc_spread"
 #: Modules of torch that use weights of inner ones without calling these.

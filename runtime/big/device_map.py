@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..spec.findings import FindingsError, did_you_mean, finding
+from ...spec.findings import FindingsError, did_you_mean, finding
+from ..places import caller_place
 from .named import all_tensors
-from .places import caller_place
 
 #: The place of tensors that stay in files until they are needed.
 DISK = "disk"

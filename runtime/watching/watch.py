@@ -21,10 +21,10 @@ import msgspec
 import torch
 from torch import distributed as dist
 
-from ..spec.findings import Finding
-from .connections import Line, reaches_others
-from .watch_judge import PATIENCE, Sights, after_failure, judge
-from .watch_sight import Observer, Sight, of_error
+from ...spec.findings import Finding
+from ..connections import Line, reaches_others
+from .judge import PATIENCE, Sights, after_failure, judge
+from .sight import Observer, Sight, of_error
 
 _PAUSE = 1.0  # seconds between two looks
 _ANSWER = 2.5  # seconds in which a process answers that is alive

@@ -15,11 +15,11 @@ from typing import Literal
 
 import msgspec
 
-from ..spec.findings import Place
+from ...spec.findings import Place
 
 State = Literal["waits", "works", "ended", "failed"]
 
-_OURS = __name__.rpartition(".")[0]
+_OURS = __name__.rsplit(".", 2)[0]
 #: Modules of torch in which a process talks to others. Backward passes run in the calling thread only on the CPU.
 _TALKING = ("torch.distributed.", "torch.nn.parallel.distributed")
 _ENGINE = "_engine_run_backward"

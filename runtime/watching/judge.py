@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..spec.findings import Finding, Place, finding
-from .watch_sight import Sight
+from ...spec.findings import Finding, Place, finding
+from .sight import Sight
 
 #: Seconds in which a process does not move before others are asked about.
 PATIENCE = 4.0

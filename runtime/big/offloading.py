@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 from torch import Tensor
 
-from ..spec.findings import FindingsError, finding
-from .places import caller_place
-from .saving import INDEX_ENDING, MODEL_FILE, write_whole
+from ...spec.findings import FindingsError, finding
+from ..places import caller_place
+from ..saving import INDEX_ENDING, MODEL_FILE, write_whole
 
 _INDEX = MODEL_FILE + INDEX_ENDING
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..spec.findings import FindingsError, finding
+from ...spec.findings import FindingsError, finding
+from ..places import caller_place
+from ..saving import bytes_of
 from .device_map import DISK
 from .named import all_tensors
-from .places import caller_place
-from .saving import bytes_of
 
 Name = int | str
 #: The words that `device_map` may be, and whether GPUs are filled evenly and the first one is spared.
