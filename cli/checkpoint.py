@@ -40,7 +40,7 @@ def command() -> None:
     \b
     jobc checkpoint ls last                    the checkpoints of the last run
     jobc checkpoint show checkpoints job.yaml  the newest one, and how its job differs from this one
-    jobc checkpoint verify checkpoints         every file of every checkpoint compared with its hash
+    jobc checkpoint verify checkpoints         every file of every checkpoint compared with its checksum
     """  # noqa: D301 - click reads the control character
 
 
@@ -101,7 +101,7 @@ def show(form: str, config_dirs: tuple[str, ...], where: str, job: str | None, o
 @_form
 @_where
 def verify(form: str, where: str) -> int:
-    """Compare every file with its hash.
+    """Compare every file with its checksum.
 
     The exit code is 2 where one is damaged, else 0. A checkpoint that was never finished is none.
     """

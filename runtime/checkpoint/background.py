@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,6 +44,7 @@ class Background:
         self._world = world
         self._group: Any = None
         self._thread: threading.Thread | None = None
+        self._removing: threading.Thread | None = None
         self._failed: tuple[Finding, ...] = ()
         self.staging = Staging()
 
@@ -68,10 +71,16 @@ class Background:
         self._thread = threading.Thread(target=self._run, args=(work,), name="jobc-checkpoint")
         self._thread.start()
 
+    def remove(self, paths: list[Path]) -> None:
+        """Removes folders while something else is done; it takes long where they are large."""
+        self._removing = threading.Thread(target=_remove, args=(paths,), name="jobc-removal")
+        self._removing.start()
+
     def wait(self) -> None:
-        """Waits until nothing is being written."""
-        if self._thread is not None:
-            self._thread.join()
+        """Waits until nothing is being written or removed."""
+        for thread in (self._thread, self._removing):
+            if thread is not None:
+                thread.join()
 
     def failed(self) -> tuple[Finding, ...]:
         """What kept the last checkpoint from being written, told once."""
@@ -86,3 +95,8 @@ class Background:
         except Exception as error:  # noqa: BLE001 - the training's thread says it; a peer may be gone
             cause = f"a checkpoint could not be written: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
             self._failed = (finding("J524", cause, next_step="those that are there stay as they are"),)
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)  # what is left of it the next save removes

@@ -110,23 +110,17 @@ def temporary(target: Path) -> Path:
 
 
 def prune(folder: Path, keep: int, kept: Path) -> list[Path]:
-    """Removes the oldest complete checkpoints with names of ours until `keep` are left; never `kept`.
+    """Takes the oldest complete checkpoints with names of ours away until `keep` are left; never `kept`.
+
+    Their files are still to be removed, in the folders that are returned. Whoever dies before leaves that to the next
+    save.
 
     Raises:
-        OSError: one cannot be removed.
+        OSError: one cannot be taken away.
     """
     ours = [item.path for item in complete(folder) if _NAMED_BY_US.fullmatch(item.path.name)]
     old = [path for path in ours if path != kept][: max(0, len(ours) - keep)]
-    for path in old:
-        remove(path)
-    return old
-
-
-def remove(path: Path) -> None:
-    """Removes a checkpoint: it stops to look like one before the first of its files goes."""
-    gone = temporary(path)
-    path.rename(gone)
-    shutil.rmtree(gone)
+    return [path.rename(temporary(path)) for path in old]
 
 
 def sweep(folder: Path) -> None:

@@ -194,7 +194,8 @@ class Keeper:
         finish(draft, files, about)
         self._unlock()
         if self.policy.keep is not None and draft.target.parent == self.policy.folder:
-            folders.prune(self.policy.folder, self.policy.keep, draft.target)
+            gone = folders.prune(self.policy.folder, self.policy.keep, draft.target)
+            self._background.remove(gone)
 
     def _abandon(self, draft: Draft) -> None:
         if self.training.world.is_main:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import secrets
 import shutil
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def fill(draft: Draft, parcel: Parcel) -> dict[str, StoredFile]:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        files[name] = StoredFile(len(content), hashlib.sha256(content).hexdigest())
+        files[name] = StoredFile(len(content), zlib.crc32(content))
     return files
 
 

@@ -49,6 +49,7 @@ def check_names_go_on_after_a_resume_and_the_newest_are_kept():
         assert accelerator.load_state() == saved[-1]
         assert accelerator.save_iteration == 3
         accelerator.save_state()
+        accelerator._keeper.settle()
         accelerator.wait_for_everyone()
         assert sorted(item.name for item in (path / "checkpoints").iterdir()) == ["checkpoint_2", "checkpoint_3"]
 
@@ -210,7 +211,7 @@ def check_damaged_files_are_refused_and_an_older_checkpoint_is_offered():
         tensors = next(name for name in names if name.startswith("tensors"))
         faults = {
             "and .* were written": lambda: (new / tensors).write_bytes(raw[tensors][:-1]),
-            "its sha256 is not": lambda: (new / tensors).write_bytes(raw[tensors][:-1] + b"\1"),
+            "its checksum is not": lambda: (new / tensors).write_bytes(raw[tensors][:-1] + b"\1"),
             "it is missing": (new / tensors).unlink,
             "is no manifest": lambda: (new / "manifest.json").write_bytes(b"{"),
         }

@@ -71,11 +71,13 @@ def check_workers_draw_the_same_after_a_resume():
 
 def check_checkpoints_written_later_hold_the_same():
     with folder() as path, asynchronous(path):
-        left = Run(Options(path, save_at=(4, 9))).train()
+        first = Run(Options(path, save_at=(4, 9)))
+        left = first.train()
+        first.accelerator._keeper.settle()
+        first.accelerator.wait_for_everyone()
         last = Run(Options(path, resume_from=path / "batch-9"))
         assert equal(left, last.train())
         assert equal(left, Run(Options(path, resume_from=path / "batch-4")).train())
-        last.accelerator._keeper.settle()
 
 
 @contextmanager
@@ -94,6 +96,7 @@ def check_job_saves_by_itself_and_goes_on_from_there():
     with folder() as path, asynchronous(path, every_steps=4, keep=2, resume="auto", asynchronous=False):
         whole = Run(Options(path))
         left = whole.train()
+        whole.accelerator._keeper.settle()
         whole.accelerator.wait_for_everyone()
         kept = sorted(item.name for item in path.iterdir())
         steps = range(4, whole.accelerator.step + 1, 4)
