@@ -37,7 +37,7 @@ from .prepare import Prepared
 from .progress import Progress
 from .scheduler import PreparedScheduler
 from .seed import set_seed
-from .settings import kind_of, settle
+from .settings import Keywords, kind_of, settle
 from .skipping import skip_first_batches
 from .state import AcceleratorState, remember
 
@@ -203,8 +203,19 @@ class Accelerator(Checkpointed):
 
     @property
     def gradient_accumulation_steps(self) -> int:
-        """Batches whose gradients make one optimizer step."""
+        """Batches whose gradients make one optimizer step. It can be set, best before anything is prepared.
+
+        Raises:
+            FindingsError: J503, the job sets another number; J507, it is none, or what is prepared steps with each
+                batch and cannot wait.
+        """
         return self._progress.steps
+
+    @gradient_accumulation_steps.setter
+    def gradient_accumulation_steps(self, steps: int) -> None:
+        spec = self._prepared.parts.spec
+        asked = settle(spec, Keywords(gradient_accumulation_steps=steps)).gradient_accumulation
+        self._gradients.set_steps(asked)
 
     @property
     def sync_gradients(self) -> bool:
@@ -354,9 +365,13 @@ class Accelerator(Checkpointed):
     def free_memory(self, *objects: Any) -> list[None]:
         """Forgets everything that was prepared and gives memory back; one None for each object, to put in its place.
 
-        Write `model, optimizer = accelerator.free_memory(model, optimizer)`.
+        Write `model, optimizer = accelerator.free_memory(model, optimizer)`. What is prepared next begins anew: with
+        step, epoch and accumulation window at their start.
         """
         self._prepared.clear()
+        self._live.clear()
+        self._progress.begin_anew()
+        self._gradients.begin_anew()
         return operations.release_memory(*objects)
 
     def clear(self, *objects: Any) -> list[None]:

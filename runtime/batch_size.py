@@ -15,6 +15,7 @@ from torch import distributed as dist
 
 from . import world
 from .operations import empty_caches
+from .state import resume_again
 from .world import open_world
 
 _WORDS = ("out of memory", "CUDNN_STATUS_NOT_SUPPORTED", "can't allocate memory")
@@ -69,6 +70,7 @@ def find_executable_batch_size(
             if done:
                 return result
             empty_caches()
+            resume_again()
             size = smaller(size)
         raise RuntimeError(f"no batch size from {starting_batch_size} down fits into memory")
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..spec.findings import FindingsError
+from ..spec.findings import Finding, FindingsError, finding
 from .live import LiveBatches
 from .optimizer import PreparedOptimizer
+from .places import caller_place
 from .precision import LossScale
 from .prepare import Prepared
 from .progress import Progress
@@ -65,6 +66,19 @@ class Gradients:
         if self._tokens is not None and self._tokens_before is not None:
             self._tokens.load_state_dict(self._tokens_before)
 
+    def begin_anew(self) -> None:
+        """Forgets what is known of the training so far: the next backward pass is the first one of another."""
+        self._single_batches = self._progress.steps == 1
+        self._tokens = self._tokens_before = None
+        self.__dict__.pop("backward", None)  # what the first one had put in its own place
+
+    def set_steps(self, steps: int) -> None:
+        """Makes windows that begin from now on be of so many batches."""
+        self._progress.set_steps(steps)
+        self._single_batches = steps == 1 and not self._progress.batches
+        self._tokens_before = self.state_dict()["tokens"]
+        self.__dict__.pop("backward", None)
+
     def accumulate(self, models: tuple[nn.Module, ...]) -> AbstractContextManager[object]:
         """One micro-step. With windows of one batch there is nothing to do in it."""
         if self._single_batches:
@@ -81,6 +95,8 @@ class Gradients:
             self.begins()
         prepared = self._prepared
         findings = tuple(self._strategy.strays(prepared.models, [item.optimizer for item in prepared.optimizers]))
+        if self._progress.steps > 1 and any(not item.waits for item in prepared.optimizers):
+            findings += (_changed_late(self._progress.steps),)
         if findings:
             raise FindingsError(findings)
         self.backward = self._chosen(by_tokens="tokens" in options)
@@ -196,6 +212,12 @@ class MicroStep:
         self._progress.leave()
         if self._quiet is not None:
             self._quiet.__exit__(kind, error, traceback)
+
+
+def _changed_late(steps: int) -> Finding:
+    cause = f"gradient_accumulation_steps: it was set to `{steps}` after an optimizer was prepared to step each time"
+    step = "set it before `prepare`, or call `accelerator.free_memory()` and prepare anew"
+    return finding("J507", cause, place=caller_place(), next_step=step)
 
 
 def _listed(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:

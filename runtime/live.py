@@ -105,6 +105,11 @@ class LiveBatches:
             stack[:] = [other for other in stack if other is not position]
         stack.append(position)
 
+    def clear(self) -> None:
+        """Forgets all iterations and what was counted: what comes next is another training."""
+        self._stack.clear()
+        self.tally.epochs = self.tally.steps = self.tally.samples = 0
+
     def drop(self, position: Position) -> None:
         """Forgets an iteration that ended."""
         if self.trains(position):

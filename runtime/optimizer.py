@@ -40,9 +40,10 @@ class PreparedOptimizer(Optimizer):
 
     It is an Optimizer for everyone who asks, so that torch's schedulers can be made from it. All state is the inner
     optimizer's; `Optimizer.__init__` is not called, for there is nothing of its own to set up. Each step that is taken
-    is counted in `tally`.
+    is counted in `tally`. `waits` says whether it steps only where a window of batches closes.
     """
 
+    waits = False
     step_was_skipped = False
 
     def __init__(self, optimizer: Optimizer, tally: Tally) -> None:
@@ -103,6 +104,8 @@ class PreparedOptimizer(Optimizer):
 
 class WindowedOptimizer(PreparedOptimizer):
     """Steps and clears gradients only with the batch that closes an accumulation window."""
+
+    waits = True
 
     def __init__(self, optimizer: Optimizer, tally: Tally, progress: Progress, hint: Callable[[], None]) -> None:
         super().__init__(optimizer, tally)

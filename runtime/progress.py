@@ -47,14 +47,23 @@ class Progress:
         self.tally = self._live.tally
         self._follows_data = follows_data
         self.weighs = weighs
+        self.steps = steps
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forgets the window and all counts of it: what comes next is another training."""
         self.inside = False
         self.batches = self.windows = self.outside = 0
         self._planned = self._total = 0.0
-        self.steps = steps
-        self.window = steps
-        self.divisor = steps
+        self.window = self.divisor = self.steps
         self.micro = 0
         self.sync = True
+
+    def set_steps(self, steps: int) -> None:
+        """Makes windows that begin from now on be of so many batches."""
+        self.steps = steps
+        if not self.inside:
+            self.divisor = steps
 
     def advance(self, position: Position | None) -> float:
         """Begins the next micro-step; returns the factor by which gradients of earlier ones have to be multiplied.

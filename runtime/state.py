@@ -56,6 +56,8 @@ class PartialState(WorldView):
 class _Configured(Protocol):
     """What an Accelerator says of itself."""
 
+    _keeper: Any
+
     @property
     def distributed_type(self) -> DistributedType: ...
 
@@ -71,6 +73,13 @@ def remember(made: _Configured) -> None:
     """Takes note of the Accelerator that was made last."""
     global _newest  # noqa: PLW0603 - Accelerate's scripts ask for the state without the Accelerator
     _newest = ref(made)
+
+
+def resume_again() -> None:
+    """Lets the Accelerator that was made last resume once more: its training failed, and is begun anew."""
+    newest = _newest()
+    if newest is not None:
+        newest._keeper.asked = False  # noqa: SLF001 - nobody else has to know
 
 
 class AcceleratorState(WorldView):

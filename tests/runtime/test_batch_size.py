@@ -1,7 +1,10 @@
 """The largest batch size that fits, found by one process."""
 
 import pytest
-from jobc import find_executable_batch_size
+import torch
+from jobc import Accelerator, find_executable_batch_size, set_seed
+from jobc.spec.findings import FindingsError
+from torch.utils.data import DataLoader, TensorDataset
 
 
 def needs(limit, tried, error=MemoryError):
@@ -40,6 +43,70 @@ def test_rule_of_the_caller_holds(rule):
 
     assert train() == (3, ())
     assert tried == [9, 6, 3]
+
+
+def test_next_attempt_begins_with_nothing_of_the_one_before():
+    """Memory ran out within an accumulation window, in the second epoch's first batches."""
+    accelerator, ends = Accelerator(gradient_accumulation_steps=2, cpu=True), []
+
+    @find_executable_batch_size(starting_batch_size=8)
+    def train(batch_size, limit):
+        accelerator.free_memory()
+        set_seed(0)
+        model = torch.nn.Linear(2, 1)
+        data = DataLoader(TensorDataset(torch.randn(24, 2)), batch_size=batch_size, shuffle=True)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model, optimizer, data = accelerator.prepare(model, optimizer, data)
+        for epoch in accelerator.epochs(2):
+            for (x,) in data:
+                with accelerator.accumulate(model):
+                    accelerator.backward(model(x).square().mean())
+                    if epoch and batch_size > limit:
+                        raise MemoryError
+                    optimizer.step()
+                    optimizer.zero_grad()
+        ends.append((accelerator.step, accelerator.epoch, *model.weight.flatten().tolist()))
+
+    train(4)
+    find_executable_batch_size(train.__wrapped__, starting_batch_size=4)(4)
+    assert ends[0][:2] == (6, 2)
+    assert ends[0] == ends[1]
+
+
+def test_accumulation_can_be_chosen_for_the_size():
+    """The global batch stays: windows of as many batches as were set, before anything is prepared or later."""
+    ends = []
+    for first, later in ((2, None), (1, 2), (4, 2)):
+        accelerator = Accelerator(gradient_accumulation_steps=first, cpu=True)
+        if later is not None:
+            accelerator.gradient_accumulation_steps = later
+        assert accelerator.gradient_accumulation_steps == 2
+        set_seed(0)
+        model = torch.nn.Linear(2, 1)
+        data = DataLoader(TensorDataset(torch.randn(12, 2)), batch_size=2)
+        model, optimizer, data = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1), data)
+        for number, (x,) in enumerate(data):
+            if number == 4:
+                accelerator.gradient_accumulation_steps = 1
+            with accelerator.accumulate(model):
+                accelerator.backward(model(x).square().mean())
+                optimizer.step()
+                optimizer.zero_grad()
+        ends.append((accelerator.step, *model.weight.flatten().tolist()))
+    assert ends[0][0] == 4
+    assert ends[0] == ends[1] == ends[2]
+
+
+def test_accumulation_that_comes_too_late_is_refused():
+    """An optimizer that was prepared to step with each batch cannot wait; a number that is none is refused at once."""
+    accelerator = Accelerator(cpu=True)
+    with pytest.raises(FindingsError, match=r"J507.*`0` is not a whole number"):
+        accelerator.gradient_accumulation_steps = 0
+    model = torch.nn.Linear(2, 1)
+    model, _ = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    accelerator.gradient_accumulation_steps = 2
+    with pytest.raises(FindingsError, match=r"J507.*set to `2` after an optimizer was prepared"):
+        accelerator.backward(model(torch.ones(1, 2)).sum())
 
 
 def test_no_size_fits():
