@@ -151,7 +151,7 @@ def _fork_in_peace() -> None:
 
     Such a thread makes itself known to Python when it lets go of a collective, under a lock of the interpreter. A
     process forked at that moment (a worker of a loader, say) inherits the lock and waits for it for ever: with Python
-    3.11, in 3 of 16,000 forks that followed a collective. Asleep we leave Python's own lock to the thread (0 of 28,000).
+    3.11, in 3 of 16,000 forks after a collective. Asleep we leave Python's own lock to the thread: 0 of 28,000.
     """
     os.register_at_fork(before=lambda: time.sleep(_BEFORE_FORK))
 
