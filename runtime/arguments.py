@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,6 +80,8 @@ def read(given: Given) -> Arguments:
         FindingsError: J507, arguments that cannot be honoured; all of them at once.
     """
     refusals = Refusals()
+    _refuse_types(given, refusals)
+    refusals.end()
     _refuse_absent(given, refusals)
     handlers = _by_kind(given.kwargs_handlers or (), refusals)
     group: InitProcessGroupKwargs = handlers[InitProcessGroupKwargs]
@@ -205,6 +208,19 @@ _FIXED_SCALER: dict[str, tuple[Any, str]] = {
 _FIXED_PROJECT: dict[str, tuple[Any, str]] = {
     "save_on_each_node": (False, "leave it away: copy what the first process saved, or save to a shared disk"),
 }
+_LISTS = (list, tuple)
+#: The types of arguments that are no words and no numbers; the first one is what a person is told.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "dataloader_config": (DataLoaderConfiguration,),
+    "gradient_accumulation_plugin": (GradientAccumulationPlugin,),
+    "fsdp_plugin": (FullyShardedDataParallelPlugin,),
+    "dynamo_plugin": (TorchDynamoPlugin,),
+    "project_config": (ProjectConfiguration,),
+    "kwargs_handlers": _LISTS,
+    "rng_types": _LISTS,
+    "project_dir": (str, os.PathLike),
+    **dict.fromkeys(("device_placement", "split_batches", "even_batches", "cpu", "follow_optimizer"), (bool,)),
+}
 #: Which field of the document's block each field of Accelerate's class is.
 _DDP_FIELDS = {
     "broadcast_buffers": "broadcast_buffers",
@@ -241,6 +257,18 @@ def _changed(
         return block
 
 
+def _refuse_types(given: Given, refusals: Refusals) -> None:
+    for keyword, kinds in _TYPES.items():
+        value = getattr(given, keyword)
+        if value is None or isinstance(value, kinds):
+            continue
+        takes, step = f"it takes a {kinds[0].__name__}", f"give it a {kinds[0].__name__}"
+        if kinds is _LISTS:
+            step = f"write `{keyword}=[...]`"
+        shown = "step_scheduler_with_optimizer" if keyword == "follow_optimizer" else keyword
+        refusals.refuse(shown, f"{takes}, and was given a `{type(value).__name__}`", step)
+
+
 def _refuse_absent(given: Given, refusals: Refusals) -> None:
     for keyword, value in given.absent.items():
         if value is not None:
@@ -262,6 +290,10 @@ def _generators(given: Sequence[Any], refusals: Refusals) -> tuple[str, ...]:
 def _project(folder: Any, config: ProjectConfiguration | None, refusals: Refusals) -> ProjectConfiguration:
     config = config or ProjectConfiguration()
     refusals.fixed("project_config", config, _FIXED_PROJECT)
+    limit = config.total_limit
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        cause = f"`total_limit={limit!r}` is no number of checkpoints to keep"
+        refusals.refuse("project_config", cause, "use 1 or more, or None to keep all")
     chosen = _one_of(refusals, ("project_dir", folder), ("project_config", config.project_dir))
     return replace(config, project_dir=None if chosen is None else str(Path(chosen)))
 

@@ -43,4 +43,4 @@ def origin_place(origin: Origin) -> Place:
 
 def _is_ours(frame: FrameType) -> bool:
     name = frame.f_globals.get("__name__", "")
-    return name == _HERE or name.startswith(f"{_HERE}.")
+    return name in (_HERE, "contextlib") or name.startswith(f"{_HERE}.")

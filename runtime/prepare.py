@@ -142,11 +142,11 @@ class Prepared:
             ready = FreeScheduler(scheduler)
         else:
             stride = _STRIDES[settings.scheduler_step](size) if not settings.split_batches else 1
-            if stride > 1 and not settings.scheduler_step_explicit:
-                self._hint(size)
             own = _inner(scheduler.optimizer)
             bound = [item for item in self.optimizers if item.optimizer is own] or self.optimizers
             ready = PreparedScheduler(scheduler, bound, self._progress, stride)
+            if ready.stride > 1 and not settings.scheduler_step_explicit:
+                self._hint(size)
         self.schedulers.append(ready)
         return ready
 

@@ -25,8 +25,8 @@ class PreparedScheduler:
         self.scheduler = scheduler
         self._optimizers = tuple(item for item in optimizers if isinstance(item, ScaledOptimizer))
         self._progress = progress
-        self._stride = 1 if isinstance(scheduler, ReduceLROnPlateau) else stride
-        if self._stride == 1 and progress.steps == 1 and not self._optimizers:
+        self.stride = 1 if isinstance(scheduler, ReduceLROnPlateau) else stride
+        if self.stride == 1 and progress.steps == 1 and not self._optimizers:
             self.step = scheduler.step  # nothing to decide
 
     def step(self, *args: Any, **kwargs: Any) -> None:
@@ -35,8 +35,8 @@ class PreparedScheduler:
         inner = self.scheduler
         # Where one call moves several steps, a schedule of known length may end between calls. It stays at its last
         # value then; torch would refuse to go on.
-        length = getattr(inner, "total_steps", None) if self._stride > 1 else None
-        for _ in range(self._stride):
+        length = getattr(inner, "total_steps", None) if self.stride > 1 else None
+        for _ in range(self.stride):
             if length is None or inner.last_epoch + 1 < length:
                 inner.step(*args, **kwargs)
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
+from numbers import Integral
 
 import torch
 
+from ..spec.findings import FindingsError, finding
 from .collectives import Collectives
+from .places import caller_place
 from .world import open_world
+
+_SEEDS = 2**32  # NumPy knows no others
 
 
 def set_seed(
@@ -20,9 +25,15 @@ def set_seed(
 
     With `device_specific` each process gets a seed of its own, `seed` plus its index. `deterministic` makes torch
     refuse operations that give other numbers each time.
+
+    Raises:
+        FindingsError: J507, the seed is no such number.
     """
+    if not isinstance(seed, Integral) or not 0 <= seed < _SEEDS:
+        step = "use a whole number between 0 and 2**32 - 1"
+        raise FindingsError((finding("J507", f"seed: `{seed!r}` is no seed", place=caller_place(), next_step=step),))
     if device_specific:
-        seed += open_world().rank
+        seed = (seed + open_world().rank) % _SEEDS
     if deterministic:
         torch.use_deterministic_algorithms(mode=True)
     torch.manual_seed(seed)
@@ -32,7 +43,7 @@ def set_seed(
 def reseed(number: int) -> None:
     """Seeds Python, torch on the CPU and NumPy with any number that is not negative."""
     torch.default_generator.manual_seed(number)
-    _seed_others(number % 2**32)
+    _seed_others(number % _SEEDS)
 
 
 def share_generators(kinds: Collection[str], collectives: Collectives, device: torch.device) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from numbers import Integral
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -45,13 +46,13 @@ def skip_first_batches(dataloader: DataLoader[Any], num_batches: int = 0) -> Dat
     one; that place is then taken no more.
 
     Raises:
-        FindingsError: J504, this is no data loader; J507, the number is negative.
+        FindingsError: J504, this is no data loader; J507, the number is negative or not whole.
     """
     if not isinstance(dataloader, DataLoader):
         cause = f"`skip_first_batches` was given a `{type(dataloader).__name__}`"
         step = "give it a torch.utils.data.DataLoader"
         raise FindingsError((finding("J504", cause, place=caller_place(), next_step=step),))
-    if num_batches < 0:
+    if not isinstance(num_batches, Integral) or num_batches < 0:
         cause = f"num_batches: `{num_batches}` is no number of batches"
         raise FindingsError((finding("J507", cause, place=caller_place(), next_step="use 0 or more"),))
     return SkippingLoader(dataloader, num_batches)

@@ -19,6 +19,8 @@ from jobc import (
     InitProcessGroupKwargs,
     ProjectConfiguration,
     TorchDynamoPlugin,
+    set_seed,
+    skip_first_batches,
 )
 from torch import nn
 from torch.optim import SGD
@@ -60,6 +62,14 @@ ONE = {"hardware": {"kind": "cpu"}, "paradigm": {"kind": "none"}}
         ({"dynamo_plugin": TorchDynamoPlugin(backend="eager", options={"a": 1})}, "`options` cannot be honoured"),
         ({"dynamo_plugin": TorchDynamoPlugin(backend="eager", mode="fast")}, "mode"),
         ({"dynamo_plugin": TorchDynamoPlugin(), "dynamo_backend": "eager"}, "there is a `dynamo_plugin` too"),
+        ({"kwargs_handlers": AutocastKwargs()}, "write `kwargs_handlers=[...]`"),
+        ({"rng_types": "torch"}, "takes a list, and was given a `str`"),
+        ({"dataloader_config": {"split_batches": True}}, "give it a DataLoaderConfiguration"),
+        ({"project_config": "runs"}, "give it a ProjectConfiguration"),
+        ({"project_dir": 3}, "takes a str, and was given a `int`"),
+        ({"cpu": "no"}, "cpu: it takes a bool"),
+        ({"step_scheduler_with_optimizer": "no"}, "step_scheduler_with_optimizer: it takes a bool"),
+        ({"project_config": ProjectConfiguration(total_limit=0)}, "use 1 or more"),
     ],
 )  # fmt: skip
 def test_argument_that_cannot_be_honoured_is_a_finding(keywords, words):
@@ -68,6 +78,24 @@ def test_argument_that_cannot_be_honoured_is_a_finding(keywords, words):
         Accelerator(**keywords)
     assert [item.code for item in raised.value.findings] == ["J507"]
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: set_seed(-1), "`-1` is no seed"),
+        (lambda: set_seed("42"), "`'42'` is no seed"),
+        (lambda: skip_first_batches(DataLoader([1, 2]), 1.5), "`1.5` is no number of batches"),
+        (lambda: Accelerator().split_between_processes(5).__enter__(), "was given a `int`"),
+    ],
+)
+def test_impossible_value_is_a_finding_that_shows_the_call(call, words):
+    """Of functions too; also where the call goes through a context of Python's library."""
+    with pytest.raises(FindingsError) as raised:
+        call()
+    [found] = raised.value.findings
+    assert words in found.cause
+    assert found.place.source == __file__
 
 
 def test_refusals_are_said_at_once():

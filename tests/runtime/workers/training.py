@@ -284,9 +284,12 @@ def check_plateau_scheduler_moves_once_for_each_metric():
     accelerator = Accelerator()
     plain = model()
     optimizer = torch.optim.SGD(plain.parameters(), lr=1.0)
-    plain, optimizer, scheduler = accelerator.prepare(
-        plain, optimizer, ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
-    )
+    text = io.StringIO()
+    with contextlib.redirect_stderr(text):
+        plain, optimizer, scheduler = accelerator.prepare(
+            plain, optimizer, ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
+        )
+    assert "J307" not in text.getvalue()
     for _ in range(3):
         scheduler.step(1.0)
     assert scheduler.get_last_lr() == [0.5]
