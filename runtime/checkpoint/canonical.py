@@ -136,7 +136,9 @@ def load_optimizer(optimizer: Optimizer, names: dict[int, str], stored: Any, fil
         raise other(f"optimizer {number} is not the one that was saved: {why}")
     parameters = {called[place]: item for place, item in zip(called, _parameters(optimizer), strict=True)}
     loose = {name: item for name, item in parameters.items() if name in stored["loose"]}
-    targets = {name: _target(name, files, parameters) for name in large_names(stored)}
+    known: dict[str, Tensor] = {}  # memory that is there already
+    optimizer_state(optimizer, names, f"optimizers.{number}", known)
+    targets = {name: _target(name, files, parameters, known) for name in large_names(stored)}
     files.fill(targets)
     found = put_together(stored, targets.__getitem__)
     for name, item in loose.items():
@@ -162,8 +164,11 @@ def alike(files: TensorFiles, name: str, like: Tensor | None) -> Tensor:
     return torch.empty(shape, dtype=kind)
 
 
-def _target(key: str, files: TensorFiles, parameters: dict[str, Tensor]) -> Tensor:
-    """An empty tensor for an entry `optimizers.0.state.NAME.exp_avg`."""
+def _target(key: str, files: TensorFiles, parameters: dict[str, Tensor], known: dict[str, Tensor]) -> Tensor:
+    """What an entry `optimizers.0.state.NAME.exp_avg` is read into: the tensor that is there, or an empty one."""
+    there = known.get(key)
+    if there is not None and (tuple(there.shape), there.dtype) == (files.shape(key), files.dtype(key)):
+        return there
     _, _, path = key.split(".", 2)
     name = path.removeprefix("state.").removeprefix("loose.").rpartition(".")[0]
     return alike(files, key, parameters.get(name))

@@ -81,12 +81,12 @@ class TensorFiles:
         for item in planner.create_local_plan().items:
             items.setdefault(self._stored[item.storage_index].path, []).append(item)
         for path, wanted in items.items():
-            with Mapped(path) as file:
-                for item in wanted:
-                    found = file.tensor(self._stored[item.storage_index])
-                    for dim, (start, length) in enumerate(zip(item.storage_offsets, item.lengths, strict=True)):
-                        found = found.narrow(dim, start, length)
-                    planner.resolve_tensor(item).detach().copy_(found)
+            file = Mapped(path)
+            for item in wanted:
+                found = file.tensor(self._stored[item.storage_index])
+                for dim, (start, length) in enumerate(zip(item.storage_offsets, item.lengths, strict=True)):
+                    found = found.narrow(dim, start, length)
+                planner.resolve_tensor(item).detach().copy_(found)
 
     def _whole(self, name: str) -> TensorStorageMetadata:
         found = self._about.state_dict_metadata[name]

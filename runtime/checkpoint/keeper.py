@@ -20,7 +20,7 @@ from ...spec.findings import Finding, FindingsError, finding
 from ...spec.resolved import ResolvedSpec
 from .. import saving
 from ..places import caller_place
-from . import folders, verify
+from . import folders, tensors, verify
 from . import manifest as manifests
 from .background import Background
 from .contents import Contents, Training, give, packed, take
@@ -30,6 +30,7 @@ from .policy import Policy
 from .writer import COMMON, Draft, Everyone, Parcel, abandon, begin, fill, finish, own_file, together
 
 About = Callable[[dict[str, StoredFile]], Manifest]
+_THREADS = 4  # that write; while one waits for the disk another has something to write
 _SHARD = 10 * 10**9  # bytes of a file of a whole model
 
 
@@ -169,7 +170,7 @@ class Keeper:
         if self.policy.asynchronous:
             self._background.connect()
             pieces = self._background.staging.copy(pieces)
-        parcel = Parcel(rank=world.rank, pieces=pieces, blobs=blobs, threads=2 if world.local_size == 1 else 1)
+        parcel = Parcel(rank=world.rank, pieces=pieces, blobs=blobs, threads=_THREADS if world.local_size == 1 else 1)
         if self.policy.asynchronous:
             self._background.start(partial(self._store_later, draft, parcel, about))
         else:
@@ -313,7 +314,8 @@ class Keeper:
             manifest = manifests.read(found)
         except FindingsError as error:
             raise _with_offer(error, found) from error
-        faults = verify.faults(found, manifest, sorted(manifest.files)[world.rank :: world.size])
+        names = sorted(manifest.files)[world.rank :: world.size]
+        faults = verify.faults(found, manifest, names, tensors.describe)
         if faults:
             step = folders.offer(found)
             raise FindingsError(

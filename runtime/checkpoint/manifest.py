@@ -15,10 +15,10 @@ FORMAT = 1
 
 
 class StoredFile(msgspec.Struct, frozen=True):
-    """One file of a checkpoint: its bytes, and their CRC-32, which finds damage and costs next to nothing."""
+    """One file of a checkpoint: its bytes, and a checksum of them (`verify.describe`)."""
 
     size: int
-    crc32: int
+    checksum: str
 
 
 class MadeBy(msgspec.Struct, frozen=True, kw_only=True):

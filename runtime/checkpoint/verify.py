@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from .manifest import Manifest, StoredFile
 
-_PIECE = 1 << 22
+WORD = 8  # bytes
+BLOCK = 1 << 14  # words
+_MASK = (1 << 64) - 1
 _THREADS = 4
 
 
@@ -21,34 +22,61 @@ class Fault(NamedTuple):
     why: str
 
 
-def faults(folder: Path, manifest: Manifest, names: Iterable[str] | None = None) -> list[Fault]:
-    """The files of a checkpoint, or those of some names, that are missing or differ from what the manifest says."""
+def faults(
+    folder: Path,
+    manifest: Manifest,
+    names: Iterable[str] | None = None,
+    describe: Callable[[Path], StoredFile] | None = None,
+) -> list[Fault]:
+    """The files of a checkpoint, or those of some names, that are missing or differ from what the manifest says.
+
+    `describe` is `describe` of this module, or one that is faster.
+    """
     chosen = sorted(manifest.files if names is None else names)
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda name: _fault(folder / name, manifest.files[name], name, manifest), chosen)
+        found = pool.map(lambda name: _fault(folder / name, name, manifest, describe or globals()["describe"]), chosen)
         return [fault for fault in found if fault is not None]
 
 
-def hash_of(path: Path) -> StoredFile:
-    """A file as a manifest describes it.
+def describe(path: Path) -> StoredFile:
+    """A file as a manifest has it: its bytes, and a checksum that costs next to nothing where torch computes it.
+
+    It is a sum over the blocks of a file, each the sum of its 64-bit words (little-endian, zeros after the end) times
+    its number, modulo 2**64. Damage, and blocks that are missing, doubled or in another place, change it.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
-    crc, size = 0, 0
+    total, size = 0, 0
+    summed = _summed()
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            crc = zlib.crc32(piece, crc)
-            size += len(piece)
-    return StoredFile(size, crc)
+        for number, block in enumerate(iter(lambda: file.read(BLOCK * WORD), b""), start=1):
+            size += len(block)
+            total += number * summed(block + b"\0" * (-len(block) % WORD))
+    return StoredFile(size, written(total))
 
 
-def _fault(path: Path, wanted: StoredFile, name: str, manifest: Manifest) -> Fault | None:
+def _summed() -> Callable[[bytes], int]:
+    """The sum of 64-bit words: NumPy's where it is installed, which is thirty times as fast."""
+    try:
+        import numpy as np  # noqa: PLC0415 - only who looks at checkpoints pays for it
+    except ImportError:
+        return lambda block: sum(memoryview(block).cast("Q"))
+    return lambda block: int(np.frombuffer(block, "<u8").sum())
+
+
+def written(total: int) -> str:
+    """A checksum as it stands in a manifest."""
+    return f"{total & _MASK:016x}"
+
+
+def _fault(path: Path, name: str, manifest: Manifest, describe: Callable[[Path], StoredFile]) -> Fault | None:
+    wanted = manifest.files[name]
     try:
         size = path.stat().st_size
         if size != wanted.size:
             return Fault(path, f"it has {size} bytes, and {wanted.size} were written")
-        found = hash_of(path)
+        found = describe(path)
     except FileNotFoundError:
         return Fault(path, "it is missing")
     except OSError as error:

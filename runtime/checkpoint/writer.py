@@ -6,7 +6,6 @@ import errno
 import os
 import secrets
 import shutil
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from ...spec.findings import Finding, FindingsError, Place, finding
-from . import folders, manifest, verify
+from . import folders, manifest
 from .manifest import Manifest, StoredFile
-from .tensors import Piece, write
+from .tensors import Piece, describe, write
 
 COMMON = "common.pt"
 T = TypeVar("T")
@@ -81,7 +80,7 @@ def fill(draft: Draft, parcel: Parcel) -> dict[str, StoredFile]:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        files[name] = StoredFile(len(content), zlib.crc32(content))
+        files[name] = describe(draft.folder / name)
     return files
 
 
@@ -97,7 +96,7 @@ def finish(draft: Draft, files: dict[str, StoredFile], about: Callable[[dict[str
         raise OSError(errno.ENOENT, "files that other processes wrote are not there: is the disk shared by all?")
     for name in set(found) - set(files):
         _sync_file(found[name])
-        files[name] = verify.hash_of(found[name])
+        files[name] = describe(found[name])
     for folder in {path.parent for path in found.values()}:
         folders.sync(folder)
     prefix = f"{draft.base}/" if draft.base else ""

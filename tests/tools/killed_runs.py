@@ -121,8 +121,8 @@ def seen(write: Path, size: int) -> list[dict[str, tuple]]:
     ]
 
 
-def steps() -> None:
-    """Every batch of every configuration."""
+def steps(*only: str) -> None:
+    """Every batch of every configuration, or of those whose first words are given: `2xfsdp`."""
     total = failed = 0
     for size, kind, stream, workers, later in itertools.product(
         SIZES, ("ddp", "fsdp"), (False, True), (0, 2), (False, True)
@@ -131,6 +131,8 @@ def steps() -> None:
         if (size == 1 and kind == "fsdp") or (workers and size == MOST) or (later and (workers or stream)):
             continue
         paradigm = kind if size > 1 else "none"
+        if only and f"{size}x{paradigm}" not in only:
+            continue
         with tempfile.TemporaryDirectory() as name:
             wrong = every_batch(Path(name), size, paradigm, later=later, stream=stream, workers=workers)
         total, failed = total + BATCHES, failed + len(wrong)
@@ -163,11 +165,12 @@ def every_batch(base: Path, size: int, paradigm: str, *, later: bool, **options:
     return wrong
 
 
-def saving(count: int = 300) -> None:
+def saving(kills: str = "300") -> None:
     """Random moments, synchronous and asynchronous in turn; what is complete is whole, and the newest is found."""
     random.seed(5)
     none = bad = lost = loads = 0
     inside = 0
+    count = int(kills)
     for number in range(count):
         later = bool(number % 2)
         with tempfile.TemporaryDirectory() as name:
@@ -209,4 +212,4 @@ def saving(count: int = 300) -> None:
 
 
 if __name__ == "__main__":
-    {"steps": steps, "saving": saving}[sys.argv[1]]()
+    {"steps": steps, "saving": saving}[sys.argv[1]](*sys.argv[2:])
