@@ -51,7 +51,7 @@ def ask(jobc_command, place):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("jobc ch", ["check"]),
+        ("jobc exp", ["explain"]),
         ("jobc plan --for", ["--format"]),
         ("jobc plan --format ", ["text", "json", "sh"]),
         ("jobc check job.yaml --format g", ["github"]),
