@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..spec.findings import FindingsError, finding
+from ..spec.findings import FindingsError, did_you_mean, finding
 from ..spec.training import Compile
 from .blocks import candidates, repeated
+from .places import caller_place
 
 _TORCH = Path(torch.__file__).parent
 #: What `training.compile.dynamic` is for torch.
@@ -22,7 +23,8 @@ def compile_in_place(model: nn.Module, options: Compile) -> None:
     """Compiles a model, or each of its repeated blocks, at its next call.
 
     Raises:
-        FindingsError: J511, regions are to be compiled and the model has no repeated blocks.
+        FindingsError: J507, there is no such compiler; J511, regions are to be compiled and the model has no repeated
+            blocks.
     """
     if options.backend == "none":
         return
@@ -33,11 +35,30 @@ def compile_in_place(model: nn.Module, options: Compile) -> None:
     }
     if options.mode != "default":
         chosen["mode"] = options.mode
-    for module in _regions(model) if options.regional else [model]:
+    modules = _regions(model) if options.regional else [model]
+    from torch._dynamo.exc import InvalidBackend  # noqa: PLC0415 - only who compiles pays for it
+
+    try:
+        _compile(modules, chosen)
+    except InvalidBackend as error:
+        raise _unknown(options.backend) from error
+
+
+def _compile(modules: list[nn.Module], chosen: dict[str, Any]) -> None:
+    for module in modules:
         if _is_torchs(module):
             module._compiled_call_impl = torch.compile(_through(module._call_impl), **chosen)  # noqa: SLF001
         else:
             module.compile(**chosen)
+
+
+def _unknown(backend: str) -> FindingsError:
+    from torch import _dynamo  # noqa: PLC0415 - the same
+
+    known = _dynamo.list_backends(exclude_tags=())
+    step = did_you_mean(backend, known) or f"use one of {', '.join(known)}"
+    cause = f"training.compile.backend: torch knows no compiler `{backend}`"
+    return FindingsError((finding("J507", cause, place=caller_place(), next_step=step),))
 
 
 def _is_torchs(module: nn.Module) -> bool:

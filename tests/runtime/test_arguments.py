@@ -98,6 +98,13 @@ def test_impossible_value_is_a_finding_that_shows_the_call(call, words):
     assert found.place.source == __file__
 
 
+def test_compiler_that_torch_does_not_know_is_a_finding():
+    """When the model is prepared, with the nearest one that there is."""
+    with pytest.raises(FindingsError, match=r"J507.*no compiler `aot_eagr`") as raised:
+        Accelerator(dynamo_backend="aot_eagr").prepare(nn.Linear(1, 1))
+    assert "did you mean `aot_eager`?" in str(raised.value)
+
+
 def test_refusals_are_said_at_once():
     """Two arguments that cannot be honoured are two findings of one error."""
     with pytest.raises(FindingsError) as raised:
