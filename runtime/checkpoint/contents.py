@@ -180,6 +180,8 @@ def check(training: Training, manifest: Manifest, left_out: Collection[int]) -> 
         ("schedulers", len(prepared.schedulers), len(manifest.schedulers)),
         ("data loaders", len(prepared.loaders), manifest.loaders),
     )
+    if not training.objects and not any(here for _, here, _ in counted):
+        raise other("nothing is prepared here that could be given the state; call `load_state` after `prepare`")
     for what, here, there in counted:
         if here and here != there:
             raise other(f"the checkpoint has {there} {what}, and {here} are prepared here")

@@ -197,6 +197,8 @@ def check_another_model_is_refused_by_name():
         three.prepare(net, torch.optim.AdamW([{"params": [item]} for item in net.parameters()]))
         with refuses("J522", "other groups"):
             three.load_state(path / "c")
+        with refuses("J522", "call `load_state` after `prepare`"):
+            Accelerator(cpu=True).load_state(path / "c")
         alone = Accelerator(cpu=True)
         alone.prepare(model(3))
         alone.load_state(path / "c")  # a model without its optimizer, to be evaluated
