@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..spec import Finding, ResolvedSpec, finding
 from ..spec.model import Cpu, Ddp, Fsdp, Gpu, NoParadigm, Paradigm
-from ..spec.training import Compile
+from ..spec.training import Compile, Dataloader
 from .launchers import launcher_of
 
 _RESERVED = re.compile(
@@ -168,7 +168,7 @@ _NOT_COMPILED = Compile()
 
 def _data(spec: ResolvedSpec) -> Iterator[Finding]:
     path, loader = "training.dataloader.prefetch", spec.job.training.dataloader
-    if isinstance(spec.job.hardware, Cpu) and loader.prefetch and spec.origin(path).explicit:
+    if isinstance(spec.job.hardware, Cpu) and loader.prefetch not in (0, Dataloader().prefetch):
         cause = f"`{path}` has no effect: with `hardware: cpu` batches are made where they are needed"
         yield finding("J311", cause, place=spec.place(path), next_step="leave it away")
     path = "training.dataloader.dispatch"
