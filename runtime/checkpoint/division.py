@@ -49,9 +49,13 @@ def _piece(planner: DefaultSavePlanner, item: WriteItem) -> Piece:
 
 
 class TensorFiles:
-    """The tensors in files of one checkpoint. Only the files' headers are read until values are asked for."""
+    """The tensors in files of one checkpoint. Only headers are read until values are asked for.
 
-    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+    `maps` has those files that are mapped already.
+    """
+
+    def __init__(self, folder: Path, names: Iterable[str], maps: Mapping[Path, Mapped]) -> None:
+        self._maps = maps
         self._stored: dict[MetadataIndex, Stored] = {}
         self._about = Metadata({})
         for name in sorted(names):
@@ -81,7 +85,7 @@ class TensorFiles:
         for item in planner.create_local_plan().items:
             items.setdefault(self._stored[item.storage_index].path, []).append(item)
         for path, wanted in items.items():
-            file = Mapped(path)
+            file = self._maps.get(path) or Mapped(path)
             for item in wanted:
                 found = file.tensor(self._stored[item.storage_index])
                 for dim, (start, length) in enumerate(zip(item.storage_offsets, item.lengths, strict=True)):

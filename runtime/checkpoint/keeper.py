@@ -258,10 +258,11 @@ class Keeper:
         found = together(self._everyone, lambda: self._found(input_dir), self.policy.folder)[0]
         if found is None:
             return None
-        manifest = together(self._everyone, lambda: self._checked(found), found)[self.training.world.rank]
+        maps: dict[Path, tensors.Mapped] = {}
+        manifest = together(self._everyone, lambda: self._checked(found, maps), found)[self.training.world.rank]
         base = found / manifest.base
         left_out = self.hooks.loading(self.training.prepared.models, base)
-        files = TensorFiles(found, manifest.files)
+        files = TensorFiles(found, manifest.files, maps)
         common, own = _read(base / COMMON), self._own(base, manifest)
         try:
             give(self.training, manifest, files, common, own, left_out)
@@ -307,7 +308,7 @@ class Keeper:
             raise none_there(self.policy.folder)
         return newest
 
-    def _checked(self, found: Path) -> Manifest:
+    def _checked(self, found: Path, maps: dict[Path, tensors.Mapped]) -> Manifest:
         """The manifest, once this process's part of the files was compared with it."""
         world = self.training.world
         try:
@@ -315,7 +316,7 @@ class Keeper:
         except FindingsError as error:
             raise _with_offer(error, found) from error
         names = sorted(manifest.files)[world.rank :: world.size]
-        faults = verify.faults(found, manifest, names, tensors.describe)
+        faults = verify.faults(found, manifest, names, partial(tensors.describe, maps=maps))
         if faults:
             step = folders.offer(found)
             raise FindingsError(

@@ -139,8 +139,8 @@ def _write(path: Path, pieces: list[Piece]) -> StoredFile:
     return describe(path)
 
 
-def describe(path: Path) -> StoredFile:
-    """`verify.describe` at the speed of memory.
+def describe(path: Path, maps: dict[Path, Mapped] | None = None) -> StoredFile:
+    """`verify.describe` at the speed of memory. The file that was mapped for it is kept in `maps`.
 
     Raises:
         OSError: the file cannot be read.
@@ -149,7 +149,10 @@ def describe(path: Path) -> StoredFile:
     whole, rest = divmod(size, verify.BLOCK * verify.WORD)
     total = 0
     if whole:
-        words = Mapped(path).words(whole * verify.BLOCK).reshape(whole, verify.BLOCK)
+        mapped = Mapped(path)
+        if maps is not None:
+            maps[path] = mapped
+        words = mapped.words(whole * verify.BLOCK).reshape(whole, verify.BLOCK)
         total = int((words.sum(1) * torch.arange(1, whole + 1)).sum())  # integers of torch are modulo 2**64
     if rest:
         with path.open("rb") as file:

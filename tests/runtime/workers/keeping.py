@@ -1,5 +1,7 @@
 """Checks of what is saved and how: names, hooks, registered objects, what is refused."""
 
+import resource
+import signal
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -262,6 +264,25 @@ def check_folder_removed_while_it_is_written_is_said_at_the_next_save():
         accelerator.save_state()
         keeper.settle()
         assert [item.path.name for item in folders.complete(path / "c")] == ["step-00000001"]
+
+
+def check_disk_that_is_full_leaves_the_older_checkpoint():
+    """A limit on the size of files is as near as one comes to a full disk without making one."""
+    with folder() as path:
+        accelerator, *_ = prepared(project_dir=path)
+        old = accelerator.save_state()
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600, before[1]))
+        try:
+            with refuses("J524", "cannot be written: File too large"):
+                accelerator.save_state()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, heard)
+        accelerator.wait_for_everyone()
+        assert [item.name for item in old.parent.iterdir()] == [old.name]
+        assert accelerator.load_state() == old
 
 
 def check_second_save_is_refused_where_the_job_says_so():
