@@ -67,6 +67,7 @@ bench: $(VENV)/.demo $(VENV)/.dev $(VENV)/.checkout  ## measure against accelera
 	$(VENV)/bin/python benchmarks/cli.py
 	$(VENV)/bin/python benchmarks/launch.py
 	$(VENV)/bin/python benchmarks/runtime.py
+	$(VENV)/bin/python benchmarks/checkpoint.py
 
 constraints: $(VENV)/.demo $(VENV)/.dev  ## record the installed versions
 	(sed -n '1p' constraints.txt; $(VENV)/bin/python -m pip freeze --exclude jobc | sed 's/+cpu$$//') > constraints.new

@@ -51,10 +51,8 @@ class Checkpointed(ModelView):
         the job says `asynchronous`, one copy is made, and it is written while the training goes on.
 
         `full_model` also writes each model whole, as `save_model` does, for other programs; `safe_serialization=False`
-        makes that a pickled file. The checkpoint itself is safetensors either way.
-
-        Returns:
-            The checkpoint's folder; None where it failed and the job says `on_error: continue`.
+        makes that a pickled file. The checkpoint itself is safetensors either way. The checkpoint's folder comes back,
+        or None where it failed and the job says `on_error: continue`.
 
         Raises:
             FindingsError: J507 arguments contradict each other, J524 the checkpoint, or the one before it, cannot be
@@ -71,10 +69,8 @@ class Checkpointed(ModelView):
         """Gives everything that is prepared and registered the state of a checkpoint; all processes call it.
 
         Without `input_dir` it is the newest complete one of the folder of checkpoints. The number of processes and the
-        paradigm may be others than when it was saved.
-
-        Returns:
-            The checkpoint's folder; None where there is none yet and the job says `resume: auto`.
+        paradigm may be others than when it was saved. The checkpoint's folder comes back, or None where there is none
+        yet and the job says `resume: auto`.
 
         Raises:
             FindingsError: J520 there is no complete checkpoint, J521 a file of it is damaged, J522 it is not one of

@@ -29,7 +29,7 @@ import torch
 import torch.distributed.checkpoint.default_planner
 import torch.distributed.fsdp
 import training_runs
-from jobc.runtime.checkpoint import folders, verify
+from jobc.runtime.checkpoint import division, folders, verify  # noqa: F401 - division is imported once, here
 
 torch.set_num_threads(1)
 # What the first optimizer imports is imported here, once.
