@@ -166,7 +166,7 @@ class Keeper:
         blobs = {own_file(world.rank): packed(contents.own)}
         if world.is_main:
             blobs[COMMON] = packed({**contents.common, "iteration": self.iteration})
-        about = partial(self._manifest, contents, folders.next_sequence(draft.target.parent))
+        about = partial(self._manifest, contents, folders.next_sequence(draft.target.parent) if world.is_main else 0)
         if self.policy.asynchronous:
             self._background.connect()
             pieces = self._background.staging.copy(pieces)
