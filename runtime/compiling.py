@@ -23,7 +23,7 @@ def compile_in_place(model: nn.Module, options: Compile) -> None:
     """Compiles a model, or each of its repeated blocks, at its next call.
 
     Raises:
-        FindingsError: J507, there is no such compiler; J511, regions are to be compiled and the model has no repeated
+        FindingsError: J511, there is no such compiler, or regions are to be compiled and the model has no repeated
             blocks.
     """
     if options.backend == "none":
@@ -58,7 +58,7 @@ def _unknown(backend: str) -> FindingsError:
     known = _dynamo.list_backends(exclude_tags=())
     step = did_you_mean(backend, known) or f"use one of {', '.join(known)}"
     cause = f"training.compile.backend: torch knows no compiler `{backend}`"
-    return FindingsError((finding("J507", cause, place=caller_place(), next_step=step),))
+    return FindingsError((finding("J511", cause, place=caller_place(), next_step=step),))
 
 
 def _is_torchs(module: nn.Module) -> bool:

@@ -7,8 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from ..spec.findings import FindingsError, finding
 from . import operations, saving
 from .configured import ConfiguredView
+from .nested import tensors
+from .places import caller_place
 from .strategies.base import Strategy
 
 
@@ -71,6 +74,13 @@ class ModelView(ConfiguredView):
         """Writes an object with `torch.save`, whole or not at all, in the first process of the job; others go on.
 
         `safe_serialization` writes a dictionary of tensors as safetensors.
+
+        Raises:
+            FindingsError: J504, tensors in it are in pieces, of which a process has one.
         """
+        if any(hasattr(item, "device_mesh") for item in tensors(obj)):
+            cause = "`save` was given tensors of which each process has a part, so that the file would hold parts too"
+            step = "save `accelerator.get_state_dict(model)`, or call `accelerator.save_model(model, folder)`"
+            raise FindingsError((finding("J504", cause, place=caller_place(), next_step=step),))
         if self.is_main_process:
             saving.save_tensors(obj, Path(f)) if safe_serialization else saving.save_object(obj, Path(f))

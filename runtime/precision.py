@@ -104,6 +104,7 @@ class LossScale:
         if id(optimizer) in self._stepped:
             self._adjust()
         if id(optimizer) not in self._unscaled:
+            self._check()
             self._scaler.unscale_(optimizer)
             self._unscaled.add(id(optimizer))
 
@@ -112,6 +113,7 @@ class LossScale:
         if id(optimizer) in self._stepped:
             self._adjust()
         self._completed = False
+        self._check()
         self._scaler.step(optimizer, **kwargs)
         self._stepped.add(id(optimizer))
         return self._completed
@@ -126,6 +128,13 @@ class LossScale:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a state."""
         self._scaler.load_state_dict(state)
+
+    def _check(self) -> None:
+        if self._scaler._scale is None:  # noqa: SLF001 - torch's own assertion speaks of its scaler
+            raise RuntimeError(
+                "gradients are to be used in fp16, and no loss was given to `accelerator.backward` before; write"
+                " `accelerator.backward(loss)` in place of `loss.backward()`"
+            )
 
     def _adjust(self) -> None:
         self._scaler.update()

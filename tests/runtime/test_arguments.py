@@ -100,7 +100,7 @@ def test_impossible_value_is_a_finding_that_shows_the_call(call, words):
 
 def test_compiler_that_torch_does_not_know_is_a_finding():
     """When the model is prepared, with the nearest one that there is."""
-    with pytest.raises(FindingsError, match=r"J507.*no compiler `aot_eagr`") as raised:
+    with pytest.raises(FindingsError, match=r"J511.*no compiler `aot_eagr`") as raised:
         Accelerator(dynamo_backend="aot_eagr").prepare(nn.Linear(1, 1))
     assert "did you mean `aot_eager`?" in str(raised.value)
 

@@ -177,6 +177,18 @@ def test_copied_and_pickled_model_runs_its_own_parameters():
     assert loaded(inputs).abs().sum() > 0
 
 
+def test_backward_without_the_accelerator_is_refused_in_fp16():
+    """The loss was not scaled, so that its gradients cannot be taken for scaled ones."""
+    accelerator = Accelerator(cpu=True, mixed_precision="fp16")
+    model = nn.Linear(2, 2)
+    model, optimizer = accelerator.prepare(model, AdamW(model.parameters()))
+    model(torch.ones(1, 2)).sum().backward()
+    with pytest.raises(RuntimeError, match=r"in place of `loss\.backward\(\)`"):
+        optimizer.step()
+    with pytest.raises(RuntimeError, match=r"in place of `loss\.backward\(\)`"):
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+
+
 @pytest.mark.parametrize("keywords", [{}, {"gradient_accumulation_steps": 2}, {"mixed_precision": "fp16"}])
 def test_prepared_optimizer_is_an_optimizer_for_torch(keywords):
     """Schedulers made before or after, state, groups and hooks all reach the optimizer inside."""

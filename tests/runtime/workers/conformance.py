@@ -214,6 +214,15 @@ def check_half_precision_trains_parameters_in_single():
         assert {parameter.grad.dtype for parameter in ready.parameters()} == {torch.float32}
 
 
+def check_pieces_are_not_saved_for_the_whole():
+    with tempfile.TemporaryDirectory() as folder:
+        accelerator = accelerator_of({"kind": "fsdp"})
+        ready = accelerator.unwrap_model(accelerator.prepare(net()))
+        with refuses("J504", "accelerator.get_state_dict(model)"):
+            accelerator.save(ready.state_dict(), Path(folder, "model.bin"))
+        accelerator.save(accelerator.get_state_dict(ready), Path(folder, "model.bin"))
+
+
 class Tied(nn.Module):
     """Two names for one tensor, and a buffer."""
 
