@@ -132,3 +132,8 @@ def check_epochs_are_those_that_are_left():
         run.train()
         assert (run.accelerator.epoch, list(run.accelerator.epochs(5))) == (3, [3, 4])
         assert run.accelerator.step == run.scheduler.scheduler.last_epoch // run.accelerator.num_processes
+
+
+def check_loss_scales_and_token_counts_go_on():
+    goes_on((3, 7), project={"mixed_precision": "fp16"})
+    goes_on((2, 7), tokens=True)

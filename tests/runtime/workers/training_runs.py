@@ -87,6 +87,7 @@ class Options:
     fsdp: bool = False
     stream: bool = False
     workers: int = 0
+    tokens: bool = False
     save_at: tuple = ()
     kill_at: int = 0
     stop_at: int = 0
@@ -143,7 +144,8 @@ class Run:
         accelerator = self.accelerator
         with accelerator.accumulate(self.model):
             loss = mse_loss(self.model(batch["x"]), batch["y"])
-            accelerator.backward(loss)
+            count = {"tokens": 3 + self.seen.batches % 4} if self.options.tokens else {}
+            accelerator.backward(loss, **count)
             accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
             self.scheduler.step()
