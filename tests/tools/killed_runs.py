@@ -35,8 +35,8 @@ torch.set_num_threads(1)
 # What the first optimizer imports is imported here, once.
 torch.optim.SGD([torch.zeros(1, requires_grad=True)])
 SPEC = {"name": "killed", "workdir": "."}
-BATCHES = 60  # of two epochs
-SIZES = {1: 4, 2: 2, 4: 1}  # processes, and the samples of a batch that make it so many batches
+BATCHES = 60
+SIZES = {1: (4, 2), 2: (2, 2), 4: (2, 4)}  # processes; samples of a batch and epochs that make it so many batches
 MOST = max(SIZES)
 
 
@@ -144,7 +144,8 @@ def steps(*only: str) -> None:
 
 def every_batch(base: Path, size: int, paradigm: str, *, later: bool, **options: object) -> list[int]:
     """The batches after a kill at which the run did not end as the one that was let alone."""
-    common = {"batch_size": SIZES[size], **options}
+    batch_size, epochs = SIZES[size]
+    common = {"batch_size": batch_size, "epochs": epochs, **options}
     alone = base / "alone"
     alone.mkdir()
     env = {"JOBC_SPEC": spec(alone, size, paradigm)}
