@@ -67,6 +67,15 @@ def variable(pid: int, name: bytes) -> bytes | None:
     return next((item[len(prefix) :] for item in raw.split(b"\0") if item.startswith(prefix)), None)
 
 
+def exit_code(pid: int) -> int | None:
+    """How a process ended that its parent has not yet waited for, as `subprocess` says it: field 52 of proc(5) stat."""
+    try:
+        words = (_PROC / str(pid) / "stat").read_bytes().rpartition(b") ")[2].split()
+    except OSError:
+        return None
+    return os.waitstatus_to_exitcode(int(words[49])) if words[0] == b"Z" else None
+
+
 def command_line(pid: int) -> str:
     """The command of a process for people, at most 80 characters."""
     try:

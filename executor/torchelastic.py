@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .model import Failure, failure_of
-from .procfs import children, exit_descriptor, variable
+from .procfs import children, exit_code, exit_descriptor, variable
 from .screen import Source, Stream
 
 _STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
@@ -85,7 +85,8 @@ def failed_attempt(log: Path, deaths: Deaths, attempt: int, ranks: tuple[int, ..
     noted = [Reported(int(rank), int(code), int(pid)) for code, rank, pid in _NOTED.findall(_end_of(log))]
     first = next((pid for pid in deaths.order if deaths.places.get(pid, (None, 0))[0] == attempt), None)
     if first is not None and (not noted or noted[-1].pid != first):
-        return Failure(rank=_rank(ranks, deaths.places[first][1]))
+        rank, code = _rank(ranks, deaths.places[first][1]), deaths.codes.get(first)
+        return Failure(rank=rank) if code is None else failure_of(code, rank=rank)
     return failure_of(noted[-1].exitcode, rank=_rank(ranks, noted[-1].local_rank)) if noted else None
 
 
@@ -98,6 +99,8 @@ class Deaths:
         self._seen: set[int] = set()
         self._watched: dict[int, int] = {}
         self.order: list[int] = []
+        #: The exit codes of those that were looked at before the agent waited for them.
+        self.codes: dict[int, int] = {}
         #: The attempt and local rank of each worker, from the variables that it was started with.
         self.places: dict[int, tuple[int, int]] = {}
 
@@ -120,7 +123,11 @@ class Deaths:
         """Note that the process behind a descriptor has ended."""
         self._selector.unregister(descriptor)
         os.close(descriptor)
-        self.order.append(self._watched.pop(descriptor))
+        pid = self._watched.pop(descriptor)
+        self.order.append(pid)
+        code = exit_code(pid)
+        if code is not None:
+            self.codes[pid] = code
 
     def close(self) -> None:
         """Stop watching."""

@@ -8,6 +8,7 @@ import traceback
 import warnings
 from pathlib import Path
 
+import pytest
 import torch
 from torch import distributed
 
@@ -40,7 +41,7 @@ def main():
             function()
             assert variables() == before, f"written to the environment: {variables() ^ before}"
             results[name] = None
-        except Exception:  # noqa: BLE001 - the test shows it
+        except (Exception, pytest.fail.Exception):  # noqa: BLE001 - the test shows it
             results[name] = traceback.format_exc()
             print(name, results[name], file=sys.stderr)
         (folder / f"rank{os.environ.get('RANK', '0')}.json").write_text(json.dumps(results))

@@ -218,8 +218,9 @@ def check_pieces_are_not_saved_for_the_whole():
     with tempfile.TemporaryDirectory() as folder:
         accelerator = accelerator_of({"kind": "fsdp"})
         ready = accelerator.unwrap_model(accelerator.prepare(net()))
-        with refuses("J504", "accelerator.get_state_dict(model)"):
-            accelerator.save(ready.state_dict(), Path(folder, "model.bin"))
+        if SIZE > 1:  # alone, a process has the whole
+            with refuses("J504", "accelerator.get_state_dict(model)"):
+                accelerator.save(ready.state_dict(), Path(folder, "model.bin"))
         accelerator.save(accelerator.get_state_dict(ready), Path(folder, "model.bin"))
 
 
