@@ -9,7 +9,7 @@ import click
 
 from ..spec.findings import FindingsError
 from .common import fail
-from .runs import home, seconds, state_of
+from .runs import home, seconds
 
 if TYPE_CHECKING:
     from ..executor.registry import Run
@@ -37,7 +37,7 @@ def command(age: float | None, keep: int | None, runs: tuple[str, ...], *, dry_r
     Name the runs, or say which with --older-than and --keep (both: those that neither spares). A run that goes on is
     never removed.
     """
-    from ..executor.registry import find, listed, remove
+    from ..executor.registry import find, listed, remove, sweep
 
     if not runs and age is None and keep is None:
         raise click.UsageError("Name runs, or say which with --older-than or --keep.")
@@ -47,13 +47,14 @@ def command(age: float | None, keep: int | None, runs: tuple[str, ...], *, dry_r
             chosen = run.run_dir in named if named else _chosen(run, number, age, keep)
             if not chosen:
                 continue
-            if run.record is not None and state_of(run.record) == "running":
+            if run.record is not None and run.record.state == "running":
                 if named:
                     click.echo(f"{run.run_dir.name} runs; stop it first (jobc stop {run.run_dir.name})", err=True)
                 continue
-            if not dry_run:
-                remove(run.run_dir)
-            click.echo(run.run_dir.name)
+            if dry_run or remove(run.run_dir):
+                click.echo(run.run_dir.name)
+        if not dry_run:
+            sweep(home())
     except FindingsError as error:
         return fail(error)
     return 0

@@ -10,7 +10,7 @@ import click
 
 from ..spec.findings import FindingsError
 from .common import fail
-from .runs import opened, run_argument, state_of
+from .runs import opened, run_argument
 
 if TYPE_CHECKING:
     from ..executor.follow import Display
@@ -44,7 +44,7 @@ def command(run: str, rank: int | None, grep: str | None, *, follow: bool) -> in
     display = _display(pattern, plain=inherits(plan))
     if follow:
         try:
-            follow_logs(plan, run_dir, display, rank, lambda: state_of(record_of(run_dir)) == "running")
+            follow_logs(plan, run_dir, display, rank, lambda: record_of(run_dir).state == "running")
         except KeyboardInterrupt:
             return 130
         return 0

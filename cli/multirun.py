@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .detach import detached
-from .runs import home, in_words, seconds, state_of, verb
+from .runs import home, in_words, seconds, verb
 
 if TYPE_CHECKING:
     from ..compiler.plan import LaunchPlan
@@ -97,7 +97,7 @@ class Sweep:
             if index in self.ended:
                 continue
             record = record_of(home() / run)
-            state = state_of(record)
+            state = record.state
             if state != "running":
                 self.ended[index] = record
                 word = click.style(state, fg=_COLORS.get(state)) if sys.stderr.isatty() else state
@@ -126,7 +126,7 @@ class Sweep:
                 continue
             took = in_words(seconds(record.started, record.ended))
             code = "" if record.exit_code is None else str(record.exit_code)
-            rows.append((one.title, record.run_id, state_of(record), took, code))
+            rows.append((one.title, record.run_id, record.state, took, code))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = [
             "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .runs import home, in_words, seconds, state_of
+from .runs import home, in_words, seconds
 
 if TYPE_CHECKING:
     from ..executor.registry import Run
@@ -30,9 +30,9 @@ def command(form: str, *, every: bool) -> int:
     """Show the runs of this machine, the newest first: their state, when they began and how they ended."""
     from ..executor.registry import listed
 
-    runs = [(run, "unreadable" if run.record is None else state_of(run.record)) for run in listed(home())]
+    runs = [(run, "unreadable" if run.record is None else run.record.state) for run in listed(home())]
     if form == "json":
-        click.echo(json.dumps([_data(run, state) for run, state in runs], indent=2))
+        click.echo(json.dumps([_data(run) for run, _ in runs], indent=2))
         return 0
     shown = [item for number, item in enumerate(runs) if every or number < _SHOWN or item[1] == "running"]
     if not runs:
@@ -59,9 +59,9 @@ def _row(run: Run, state: str) -> tuple[str, ...]:
     return (record.run_id, state, f"{in_words(seconds(record.started))} ago", took, code, record.project_dir)
 
 
-def _data(run: Run, state: str) -> dict[str, object]:
+def _data(run: Run) -> dict[str, object]:
     import msgspec
 
     if run.record is None:
-        return {"run_id": run.run_dir.name, "state": state, "why": run.why}
-    return {**msgspec.to_builtins(run.record), "state": state}
+        return {"run_id": run.run_dir.name, "state": "unreadable", "why": run.why}
+    return msgspec.to_builtins(run.record)

@@ -60,13 +60,6 @@ def verb(plan: LaunchPlan, run_dir: Path, steps: tuple[Step, ...]) -> int:
     return run_verb(plan, run_dir, steps, settings)
 
 
-def state_of(record: Record) -> str:
-    """The state of a run: a record that says running is not believed when its process is gone."""
-    from ..executor import alive
-
-    return record.state if record.state != "running" or alive(record) else "lost"
-
-
 def seconds(start: str, end: str | None = None) -> float:
     """Seconds between two times of a record, or from one until now."""
     until = datetime.now(UTC) if end is None else datetime.fromisoformat(end)

@@ -8,7 +8,7 @@ import click
 
 from ..spec.findings import FindingsError
 from .common import fail
-from .runs import in_words, opened, run_argument, seconds, state_of
+from .runs import in_words, opened, run_argument, seconds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,21 +37,20 @@ def command(form: str, run: str) -> int:
         run_dir, record, plan = opened(run)
     except FindingsError as error:
         return fail(error)
-    state = state_of(record)
     if form == "json":
-        click.echo(json.dumps({**msgspec.to_builtins(record), "state": state}, indent=2))
+        click.echo(json.dumps(msgspec.to_builtins(record), indent=2))
         return 0
-    for name, value in _lines(run_dir, record, plan, state):
+    for name, value in _lines(run_dir, record, plan):
         click.echo(f"{name:<10} {value}")
     return 0
 
 
-def _lines(run_dir: Path, record: Record, plan: LaunchPlan, state: str) -> list[tuple[str, str]]:
+def _lines(run_dir: Path, record: Record, plan: LaunchPlan) -> list[tuple[str, str]]:
     nodes, processes = len(plan.nodes), plan.processes
     took = in_words(seconds(record.started, record.ended))
     found = [
         ("run", record.run_id),
-        ("state", _STATES[state].format(took=took, code=record.exit_code)),
+        ("state", _STATES[record.state].format(took=took, code=record.exit_code)),
         ("started", f"{record.started}, {in_words(seconds(record.started))} ago"),
         ("plan", f"{plan.digest[:8]}, {nodes} node{'s' * (nodes > 1)}, {processes} process{'es' * (processes > 1)}"),
         ("job", record.project_dir if record.asked is None else " ".join((record.asked.job, *record.asked.overrides))),

@@ -6,7 +6,7 @@ import click
 
 from ..spec.findings import FindingsError
 from .common import fail
-from .runs import opened, run_argument, state_of, verb
+from .runs import opened, run_argument, verb
 
 
 @click.command("stop", context_settings={"help_option_names": ["-h", "--help"]})
@@ -14,18 +14,20 @@ from .runs import opened, run_argument, state_of, verb
 @run_argument
 def command(run: str, *, no_wait: bool) -> int:
     """End a run with the steps that its plan has for that, and wait until it has ended."""
+    from ..executor.registry import record_of
     from .wait import until_ended
 
     try:
         run_dir, record, plan = opened(run)
-        state = state_of(record)
-        if state != "running":
-            click.echo(f"{record.run_id} does not run: it is {state}", err=True)
-            return 0 if state != "lost" else 1
+        if record.state != "running":
+            click.echo(f"{record.run_id} does not run: it is {record.state}", err=True)
+            return 0 if record.state != "lost" else 1
         code = verb(plan, run_dir, plan.stop)
+        if code != 0 and record_of(run_dir).state not in {"running", "lost"}:
+            code = 0  # it ended before it could be asked to
         if code == 0 and not no_wait:
             ended = until_ended(run_dir)
-            click.echo(f"{ended.run_id} {state_of(ended)}", err=True)
+            click.echo(f"{ended.run_id} {ended.state}", err=True)
     except FindingsError as error:
         return fail(error)
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ import click
 
 from ..spec.findings import FindingsError
 from .common import fail
-from .runs import opened, run_argument, state_of
+from .runs import opened, run_argument
 
 if TYPE_CHECKING:
     from ..executor import Record
@@ -39,6 +39,6 @@ def until_ended(run_dir: Path) -> Record:
     """
     from ..executor.registry import record_of
 
-    while state_of(record := record_of(run_dir)) == "running":
+    while (record := record_of(run_dir)).state == "running":
         time.sleep(_TICK)
     return record

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from ..compiler.plan import LaunchPlan
+from ..compiler.plan import LaunchPlan, encode
 from ..spec.findings import FindingsError, finding
 from .files import write_atomically
 from .model import Asked, Failure
 from .procfs import stat_of
 
-State = Literal["running", "succeeded", "failed", "stopped"]
+#: `lost` is in no file: it is what a look finds where a record says running and its process is gone.
+State = Literal["running", "succeeded", "failed", "stopped", "lost"]
 FORMAT = 1
+#: What the folder of a run is called until it is whole, and once it is being removed.
+MAKING, REMOVING = ".new-", ".removed-"
+_RENAMED_OVER = {errno.EEXIST, errno.ENOTEMPTY}
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,27 +54,52 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 _DECODER = msgspec.json.Decoder(Record)
 
 
-def new_run_dir(runs: Path, name: str) -> Path:
-    """Create the folder of a new run, for its owner only; no two runs ever get the same.
+def create(
+    runs: Path,
+    plan: LaunchPlan,
+    *,
+    python: str,
+    project_dir: Path,
+    argv: tuple[str, ...],
+    asked: Asked | None = None,
+) -> tuple[Path, Record]:
+    """Create the folder of a run that starts now, executed by this process, for its owner only; with its record.
+
+    It is made out of sight and gets its name when it is whole, so that whoever looks finds a run or none, and no two
+    runs ever get the same.
 
     Raises:
         FindingsError: J404, it cannot be created.
     """
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:80] or "job"
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", plan.name).strip(".-")[:80] or "job"
     try:
         runs.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
             now = datetime.now(UTC)
             # The last word is the part of the second, so that names of runs are in the order of their starts.
-            found = runs / f"{safe}-{now:%Y%m%d-%H%M%S}-{now.microsecond * 65536 // 1_000_000:04x}"
-            try:
-                found.mkdir(mode=0o700)
-            except FileExistsError:
-                continue
-            (found / "logs").mkdir(mode=0o700)
-            return found
+            run_dir = runs / f"{safe}-{now:%Y%m%d-%H%M%S}-{now.microsecond * 65536 // 1_000_000:04x}"
+            record = _begin(plan, run_dir, python=python, project_dir=project_dir, argv=argv, asked=asked)
+            if _made(run_dir, plan, record):
+                return run_dir, record
     except OSError as error:
         raise unwritable(runs, error) from error
+
+
+def _made(run_dir: Path, plan: LaunchPlan, record: Record) -> bool:
+    """Make the folder of a run; whether the name was free."""
+    made = run_dir.with_name(f"{MAKING}{os.getpid()}-{run_dir.name}")
+    made.mkdir(mode=0o700)
+    try:
+        (made / "logs").mkdir(mode=0o700)
+        write_atomically(made / "plan.json", encode(plan), 0o600)
+        save(record, made)
+        made.rename(run_dir)  # never over another run: the folder of one is not empty
+    except OSError as error:
+        shutil.rmtree(made, ignore_errors=True)
+        if error.errno not in _RENAMED_OVER:
+            raise
+        return False
+    return True
 
 
 def unwritable(path: Path, error: OSError) -> FindingsError:
@@ -82,16 +113,15 @@ def unwritable(path: Path, error: OSError) -> FindingsError:
     return FindingsError((found,))
 
 
-def begin(
+def _begin(
     plan: LaunchPlan,
     run_dir: Path,
     *,
     python: str,
     project_dir: Path,
     argv: tuple[str, ...],
-    asked: Asked | None = None,
+    asked: Asked | None,
 ) -> Record:
-    """The record of a run that starts now, executed by this process."""
     mine = stat_of(os.getpid())
     return Record(
         run_id=run_dir.name,
@@ -142,13 +172,28 @@ def load(run_dir: Path) -> Record:
         return _DECODER.decode(file.read())
 
 
+def look(run_dir: Path) -> Record:
+    """The record of a run as things stand: one that says running is not believed when its process is gone.
+
+    Raises:
+        OSError: it cannot be read.
+        msgspec.MsgspecError: it is not a record.
+    """
+    found = load(run_dir)
+    if found.state == "running" and not alive(found):
+        found = load(run_dir)  # it may have ended, with its last word, between the two looks
+        if found.state == "running":
+            found = msgspec.structs.replace(found, state="lost")
+    return found
+
+
 def alive(record: Record) -> bool:
     """Whether the process that executes the run still does, here and now."""
     if record.state != "running":
         return False
     if record.pid_start is not None:
         found = stat_of(record.pid)
-        return found is not None and found.start == record.pid_start
+        return found is not None and found.start == record.pid_start and found.state not in "ZX"
     try:
         os.kill(record.pid, 0)
     except ProcessLookupError:

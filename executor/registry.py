@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +14,11 @@ import msgspec
 
 from ..spec.findings import FindingsError, finding
 from . import record as records
-from .record import Record, unwritable
+from .record import MAKING, REMOVING, Record, unwritable
+
+#: Seconds after which a folder that is still being made was left by a command that was killed.
+_LEFT = 3600.0
+_TRIES = 5
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +32,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 def listed(runs: Path) -> Iterator[Run]:
     """Every run, the newest first; none where no run was ever started."""
     for name in reversed(_names(runs)):
-        yield _read(runs / name)
+        found = _read(runs / name)
+        if found.record is not None or os.path.lexists(found.run_dir):  # else it was removed meanwhile
+            yield found
 
 
 def find(runs: Path, word: str) -> Path:
@@ -49,22 +57,62 @@ def find(runs: Path, word: str) -> Path:
     raise FindingsError((finding("J407", f"there is no run `{word}`", next_step=step),))
 
 
-def remove(run_dir: Path) -> None:
+def remove(run_dir: Path) -> bool:
     """Remove the folder of a run: first out of sight under another name, so that none is ever seen half there.
+
+    Returns whether it was there; another command may have been faster.
 
     Raises:
         FindingsError: J404, it cannot be removed.
     """
-    hidden = run_dir.with_name(f".removed-{run_dir.name}")
+    hidden = run_dir.with_name(f"{REMOVING}{run_dir.name}")
     try:
         run_dir.rename(hidden)
-        shutil.rmtree(hidden)
+    except FileNotFoundError:
+        return False
     except OSError as error:
         raise unwritable(run_dir, error) from error
+    _delete(hidden)
+    return True
+
+
+def sweep(runs: Path) -> None:
+    """Remove what commands that were killed amid making or removing a run's folder have left behind.
+
+    Raises:
+        FindingsError: J404, it cannot be removed.
+    """
+    try:
+        with os.scandir(runs) as entries:
+            found = [entry.name for entry in entries if entry.name.startswith((MAKING, REMOVING))]
+    except FileNotFoundError:
+        return
+    for name in found:
+        if name.startswith(REMOVING) or _age(runs / name) > _LEFT:
+            _delete(runs / name)
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:  # it has its name now, or another command swept it away
+        return 0.0
+
+
+def _delete(folder: Path) -> None:
+    for _ in range(_TRIES):
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            # Another command removes the same folder, or a process of a lost run still writes into it.
+            if error.errno not in {errno.ENOENT, errno.ENOTEMPTY}:
+                raise unwritable(folder, error) from error
+        if not os.path.lexists(folder):
+            return
 
 
 def record_of(run_dir: Path) -> Record:
-    """The record of a run.
+    """The record of a run as things stand.
 
     Raises:
         FindingsError: J408, it cannot be read.
@@ -97,6 +145,6 @@ def _moment(name: str) -> tuple[str, str]:
 
 def _read(run_dir: Path) -> Run:
     try:
-        return Run(run_dir=run_dir, record=records.load(run_dir))
+        return Run(run_dir=run_dir, record=records.look(run_dir))
     except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
         return Run(run_dir=run_dir, record=None, why=str(error))

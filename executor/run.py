@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..compiler.plan import Command, LaunchPlan, StartNodes, Step, WriteFile, encode
+from ..compiler.plan import Command, LaunchPlan, StartNodes, Step, WriteFile
 from ..spec.findings import JobcError
 from . import record as records
 from .checks import check
@@ -37,16 +37,10 @@ def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
     with Interrupts() as interrupts:
         imagined = Values(plan, runs / "run", project_dir, settings.python, os.getpid(), settings.env)
         check(plan, plan.submit, imagined, settings.env, secrets=plan.secrets)
-        run_dir = records.new_run_dir(runs, plan.name)
-        values = Values(plan, run_dir, project_dir, settings.python, os.getpid(), settings.env)
-        record = records.begin(
-            plan, run_dir, python=settings.python, project_dir=project_dir, argv=settings.argv, asked=settings.asked
+        run_dir, record = records.create(
+            runs, plan, python=settings.python, project_dir=project_dir, argv=settings.argv, asked=settings.asked
         )
-        try:
-            write_atomically(run_dir / "plan.json", encode(plan), 0o600)
-            records.save(record, run_dir)
-        except OSError as error:
-            raise records.unwritable(run_dir, error) from error
+        values = Values(plan, run_dir, project_dir, settings.python, os.getpid(), settings.env)
         if settings.begun is not None:
             settings.begun(run_dir)
         screen = _screen(settings, interrupts)
@@ -81,13 +75,13 @@ def run_verb(plan: LaunchPlan, run_dir: Path, steps: tuple[Step, ...], settings:
     """
     run_dir = absolute(run_dir)
     try:
-        record = records.load(run_dir)
+        record = records.look(run_dir)
     except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
         raise JobcError(f"there is no readable record of a run in {run_dir}: {error}") from error
     with Interrupts() as interrupts:
         screen = _screen(settings, interrupts)
-        if asks_for(plan, steps, "pid") and not records.alive(record):
-            how = "its executor is gone" if record.state == "running" else record.state
+        if asks_for(plan, steps, "pid") and record.state != "running":
+            how = "its executor is gone" if record.state == "lost" else record.state
             screen.say(f"jobc: run {record.run_id} is not running ({how})\n")
             return 1
         values = Values(plan, run_dir, Path(record.project_dir), record.python, record.pid)
