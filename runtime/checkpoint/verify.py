@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import NamedTuple
 from .manifest import Manifest, StoredFile
 
 WORD = 8  # bytes
-BLOCK = 1 << 14  # words
+SECTOR = 512  # bytes; disks write no less at once
+_BLOCK = 1 << 20  # bytes
 _MASK = (1 << 64) - 1
 _THREADS = 4
 
@@ -39,35 +41,35 @@ def faults(
 
 
 def describe(path: Path) -> StoredFile:
-    """A file as a manifest has it: its bytes, and a checksum that costs next to nothing where torch computes it.
+    """A file as a manifest has it: its bytes, and a checksum of them.
 
-    It is a sum over the blocks of a file, each the sum of its 64-bit words (little-endian, zeros after the end) times
-    its number, modulo 2**64. Damage, and blocks that are missing, doubled or in another place, change it.
+    The checksum is the sha256 of the sums of the file's sectors: of 512 bytes the sum of the 64-bit words
+    (little-endian, zeros after the end) modulo 2**64. A changed word changes it, and sectors that are missing, doubled
+    or in another place do. Adding up costs next to nothing where torch does it, and a sixty-fourth is left to hash.
 
     Raises:
         OSError: the file cannot be read.
     """
-    total, size = 0, 0
-    summed = _summed()
+    size, found = 0, hashlib.sha256()
     with path.open("rb") as file:
-        for number, block in enumerate(iter(lambda: file.read(BLOCK * WORD), b""), start=1):
+        for block in iter(lambda: file.read(_BLOCK), b""):
             size += len(block)
-            total += number * summed(block + b"\0" * (-len(block) % WORD))
-    return StoredFile(size, written(total))
+            found.update(sums(block))
+    return StoredFile(size, found.hexdigest())
 
 
-def _summed() -> Callable[[bytes], int]:
-    """The sum of 64-bit words: NumPy's where it is installed, which is thirty times as fast."""
+def sums(block: bytes) -> bytes:
+    """The sums of the sectors of a block: NumPy's where it is installed, which is thirty times as fast."""
+    block += b"\0" * (-len(block) % SECTOR)
     try:
         import numpy as np  # noqa: PLC0415 - only who looks at checkpoints pays for it
     except ImportError:
-        return lambda block: sum(memoryview(block).cast("Q"))
-    return lambda block: int(np.frombuffer(block, "<u8").sum())
-
-
-def written(total: int) -> str:
-    """A checksum as it stands in a manifest."""
-    return f"{total & _MASK:016x}"
+        words = memoryview(block).cast("Q")
+        step = SECTOR // WORD
+        return b"".join(
+            (sum(words[start : start + step]) & _MASK).to_bytes(WORD, "little") for start in range(0, len(words), step)
+        )
+    return np.frombuffer(block, "<u8").reshape(-1, SECTOR // WORD).sum(1, dtype="<u8").tobytes()
 
 
 def _fault(path: Path, name: str, manifest: Manifest, describe: Callable[[Path], StoredFile]) -> Fault | None:
