@@ -53,12 +53,12 @@ class Library:
 
     def __init__(self, job: Path, shown: str, config_dirs: tuple[str, ...], cwd: Path, sources: Sources) -> None:
         self._job = job
-        self._shown = shown
+        self._shown = shown = _printable(shown)
         self._sources = sources
         self._read: dict[str, Document | FindingsError | None] = {}
         self._folders = (
             _Folder(job.parent, os.path.dirname(shown), "file"),  # noqa: PTH120 - kept as the user wrote it
-            *(_Folder(cwd / name, name, "file") for name in config_dirs),
+            *(_Folder(cwd / name, _printable(name), "file") for name in config_dirs),
             _Folder(PRESETS, "preset ", "preset"),
         )
         self.findings = tuple(_no_folder(name) for name in config_dirs if not (cwd / name).is_dir())
@@ -167,6 +167,11 @@ class Library:
             if header is not None:
                 return header[1]
         return None
+
+
+def _printable(path: str) -> str:
+    """A path as origins and findings name it: bytes that are no UTF-8 become escapes."""
+    return path.encode(errors="backslashreplace").decode()
 
 
 def is_plain(name: str) -> bool:

@@ -52,11 +52,21 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
         yield finding("J302", cause, place=spec.place("script"), next_step="put the job file above the script")
     yield from missing_files(spec)
     if hosts and Path(spec.project_dir).is_dir():
-        size = sum((Path(spec.project_dir) / name).stat().st_size for name in sent_files(spec))
-        if size > _LARGE:
-            cause = f"{size / 2**20:.0f} MiB are copied to each machine"
-            step = "leave data out with `target.exclude`"
-            yield finding("J314", cause, place=spec.place("target"), next_step=step)
+        yield from _what_is_copied(spec)
+
+
+def _what_is_copied(spec: ResolvedSpec) -> Iterator[Finding]:
+    """Names that no plan can hold, and much of it."""
+    place, files = spec.place("target"), sent_files(spec)
+    for name in files:
+        shown = name.encode(errors="backslashreplace").decode()
+        if shown.encode() != os.fsencode(name):
+            cause = f"the name of the file `{shown}` is not UTF-8, and a plan is text"
+            yield finding("J315", cause, place=place, next_step="rename it, or leave it out with `target.exclude`")
+    size = sum((Path(spec.project_dir) / name).stat().st_size for name in files)
+    if size > _LARGE:
+        cause = f"{size / 2**20:.0f} MiB are copied to each machine"
+        yield finding("J314", cause, place=place, next_step="leave data out with `target.exclude`")
 
 
 def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
