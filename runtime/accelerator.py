@@ -21,6 +21,7 @@ from .data import LoaderParts, PreparedLoader
 from .gradients import Gradients
 from .joining import uneven
 from .kinds import DistributedType, kind_of_job
+from .later import LaterView
 from .live import LiveBatches
 from .optimizer import PreparedOptimizer
 from .plugins import (
@@ -42,7 +43,7 @@ from .skipping import skip_first_batches
 from .state import AcceleratorState, remember
 
 
-class Accelerator(Checkpointed):
+class Accelerator(Checkpointed, LaterView):
     """Makes a plain PyTorch training loop run as the job says: on its devices, in its precision, over its processes.
 
     The job's settings come from the document that `jobc run` gives to the process. Started in another way (`python`,

@@ -127,6 +127,7 @@ class Gradients:
 
     def _backward_in_window(self, loss: Tensor, **options: Any) -> None:
         progress = self._progress
+        progress.divided = True
         if not progress.batches:
             progress.outside += 1
         if progress.divisor != 1:
@@ -139,6 +140,7 @@ class Gradients:
         weight, factor = self._tokens.weigh(tokens)
         if factor != 1:
             self._multiply(factor)
+        self._progress.divided = True
         self._scaled_backward(weighed(loss, weight), options)
 
     def _scaled_backward(self, loss: Tensor, options: dict[str, Any]) -> None:

@@ -35,6 +35,43 @@ class LoggerType(StrEnum):
     WANDB = "wandb"
 
 
+class LaterView:
+    """What an Accelerator does not do yet, under the names that scripts call it by."""
+
+    @property
+    def trackers(self) -> list[Any]:
+        """The trackers of the training: none, for there are none yet."""
+        return []
+
+    def init_trackers(
+        self,
+        project_name: str,
+        config: dict[str, Any] | None = None,
+        init_kwargs: dict[str, Any] | None = None,
+    ) -> NoReturn:
+        """Not there yet: trackers. A call is a finding (J530). Meanwhile: write it on the main process."""
+        del project_name, config, init_kwargs
+        _refuse("`init_trackers`: jobc does not have trackers yet", _WATCH)
+
+    def get_tracker(self, name: str, unwrap: bool = False) -> NoReturn:  # noqa: FBT001, FBT002 - the signature that scripts have
+        """Not there yet: trackers. A call is a finding (J530). Meanwhile: use the tracker's own library."""
+        del name, unwrap
+        step = "use the tracker's own library on the main process, within `if accelerator.is_main_process:`"
+        _refuse("`get_tracker`: jobc does not have trackers yet", step)
+
+    def log(
+        self, values: dict[str, Any], step: int | None = None, log_kwargs: dict[str, Any] | None = None
+    ) -> NoReturn:
+        """Not there yet: trackers. A call is a finding (J530). Meanwhile: write it on the main process."""
+        del values, step, log_kwargs
+        _refuse("`log`: jobc does not have trackers yet", _WATCH)
+
+    def profile(self, profile_handler: Any = None) -> NoReturn:
+        """Not there yet: profiles. A call is a finding (J530). Meanwhile: use `torch.profiler.profile`."""
+        del profile_handler
+        _refuse("`profile`: jobc does not have profiles yet", _TORCH_PROFILER)
+
+
 def _refuse(cause: str, step: str) -> NoReturn:
     raise FindingsError((finding("J530", cause, place=caller_place(), next_step=step),))
 
@@ -59,6 +96,7 @@ _WHOLE = "use `paradigm=fsdp` where the model does not fit on one device"
 _DUMMY = "make the optimizer and the scheduler with torch and give them to `prepare`"
 _HALF = "use `mixed_precision='bf16'`"
 _WATCH = "write what you measure on the main process, within `if accelerator.is_main_process:`"
+_TORCH_PROFILER = "use `torch.profiler.profile` around the loop"
 _MEAN = "use `accelerator.reduce(loss, 'mean')`"
 
 # DeepSpeed
@@ -91,7 +129,7 @@ load_and_quantize_model = _function(
 # Watching, and the rest
 GeneralTracker = _kind("GeneralTracker", "trackers", _WATCH)
 LocalSGD = _kind("LocalSGD", "local SGD", "accumulate gradients, which needs fewer messages too")
-ProfileKwargs = _kind("ProfileKwargs", "profiles", "use `torch.profiler.profile` around the loop")
+ProfileKwargs = _kind("ProfileKwargs", "profiles", _TORCH_PROFILER)
 merge_fsdp_weights = _function(
     "merge_fsdp_weights", "merging sharded files", "use `accelerator.save_model`, which writes the whole model"
 )

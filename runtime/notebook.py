@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 import time
-import traceback
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -23,7 +22,7 @@ from ..spec.findings import FindingsError, JobcError, finding
 from ..spec.model import Job
 from ..spec.resolved import ResolvedSpec
 from ..spec.tree import Origin
-from . import world
+from . import tracebacks, world
 from .settings import PRECISIONS
 from .who_used_cuda import who_used_cuda
 
@@ -143,7 +142,7 @@ def _run(function: Callable[..., Any], args: tuple[Any, ...], env: dict[str, str
         function(*args)
     except BaseException as error:  # noqa: BLE001 - the parent raises it
         if not (isinstance(error, SystemExit) and error.code in (None, 0)):
-            report.send((time.monotonic(), traceback.format_exc()))
+            report.send((time.monotonic(), tracebacks.text(error)))
             os._exit(1)
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

@@ -10,18 +10,30 @@ from torch.optim import Optimizer
 
 from ..spec.findings import finding
 from .live import Tally
+from .places import caller_place
 from .precision import LossScale
 from .progress import Progress
 
 
-class WindowsUnused:
-    """Says once that the job accumulates gradients while the script does not, unless it counts batches itself."""
+class WindowHints:
+    """Says once that the job accumulates gradients while the script does not, or does one half of it.
+
+    It is called before steps that no batch of a window, or no divided loss, came before. A script that counts batches
+    itself is left alone.
+    """
 
     def __init__(self, progress: Progress, *, aloud: bool) -> None:
         self._progress = progress
         self._aloud = aloud
 
-    def __call__(self) -> None:
+    def __call__(self, optimizer: Optimizer) -> None:
+        if self._progress.batches:
+            self._undivided(optimizer)
+        else:
+            self._unused()
+            self._aloud = False
+
+    def _unused(self) -> None:
         steps, passes = self._progress.steps, self._progress.outside
         if self._aloud and passes < steps > 1:
             cause = (
@@ -32,7 +44,17 @@ class WindowsUnused:
                 "put the batch into `with accelerator.accumulate(model):`, or set `training.gradient_accumulation: 1`"
             )
             print(finding("J512", cause, next_step=step).render(), file=sys.stderr)
-        self._aloud = False
+
+    def _undivided(self, optimizer: Optimizer) -> None:
+        parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        if self._aloud and self._progress.window > 1 and any(item.grad is not None for item in parameters):
+            self._aloud = False
+            cause = (
+                f"the gradients of {self._progress.window} batches are added up and not averaged:"
+                " `accelerator.backward` was called for none of them"
+            )
+            step = "write `accelerator.backward(loss)` in place of `loss.backward()`; it divides the loss"
+            print(finding("J518", cause, place=caller_place(), next_step=step).render(), file=sys.stderr)
 
 
 class PreparedOptimizer(Optimizer):
@@ -107,15 +129,15 @@ class WindowedOptimizer(PreparedOptimizer):
 
     waits = True
 
-    def __init__(self, optimizer: Optimizer, tally: Tally, progress: Progress, hint: Callable[[], None]) -> None:
+    def __init__(self, optimizer: Optimizer, tally: Tally, progress: Progress, hints: WindowHints) -> None:
         super().__init__(optimizer, tally)
         self._progress = progress
-        self._hint = hint
+        self._hints = hints
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self._progress.sync:
-            if not self._progress.batches:
-                self._hint()
+            if not (self._progress.divided and self._progress.batches):
+                self._hints(self.optimizer)
             loss = self.optimizer.step(closure) if closure is not None else self.optimizer.step()
             self._tally.steps += 1
             return loss
@@ -130,33 +152,33 @@ class ScaledOptimizer(WindowedOptimizer):
     """Also skips the step when gradients of a scaled loss overflowed; `step_was_skipped` says so."""
 
     def __init__(
-        self, optimizer: Optimizer, tally: Tally, progress: Progress, hint: Callable[[], None], scale: LossScale
+        self, optimizer: Optimizer, tally: Tally, progress: Progress, hints: WindowHints, scale: LossScale
     ) -> None:
-        super().__init__(optimizer, tally, progress, hint)
+        super().__init__(optimizer, tally, progress, hints)
         self._scale = scale
         scale.watch(optimizer)
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self._progress.sync:
             if not self._progress.batches:
-                self._hint()
+                self._hints(self.optimizer)
             options = {} if closure is None else {"closure": closure}
             self.step_was_skipped = not self._scale.step(self.optimizer, **options)
             self._tally.steps += not self.step_was_skipped
 
 
 def prepared(
-    optimizer: Optimizer, progress: Progress, scale: LossScale | None, hint: Callable[[], None], *, counts: bool
+    optimizer: Optimizer, progress: Progress, scale: LossScale | None, hints: WindowHints, *, counts: bool
 ) -> PreparedOptimizer:
     """The face that this job needs, and no more: without windows and without a loss scale a step is only passed on.
 
-    `hint` is called at steps that no `accumulate` came before. With `counts` its steps are those of the training.
+    `hints` are asked at steps that no `accumulate` came before. With `counts` its steps are those of the training.
     """
     if isinstance(optimizer, PreparedOptimizer):  # prepared by another Accelerator, whose windows are not ours
         optimizer = optimizer.optimizer
     tally = progress.tally if counts else Tally()
     if scale is not None:
-        return ScaledOptimizer(optimizer, tally, progress, hint, scale)
+        return ScaledOptimizer(optimizer, tally, progress, hints, scale)
     if progress.steps > 1:
-        return WindowedOptimizer(optimizer, tally, progress, hint)
+        return WindowedOptimizer(optimizer, tally, progress, hints)
     return PreparedOptimizer(optimizer, tally)

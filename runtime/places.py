@@ -42,5 +42,6 @@ def origin_place(origin: Origin) -> Place:
 
 
 def _is_ours(frame: FrameType) -> bool:
+    # torch stands between the user and us where it calls what we registered with it.
     name = frame.f_globals.get("__name__", "")
-    return name in (_HERE, "contextlib") or name.startswith(f"{_HERE}.")
+    return name in (_HERE, "contextlib") or name.startswith((f"{_HERE}.", "torch."))

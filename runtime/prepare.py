@@ -17,7 +17,7 @@ from . import optimizer as optimizers
 from .big.visiting import spread_of
 from .compiling import compile_in_place
 from .data import LoaderParts, PreparedLoader
-from .optimizer import PreparedOptimizer, WindowsUnused
+from .optimizer import PreparedOptimizer, WindowHints
 from .places import caller_place
 from .precision import Precision
 from .progress import Progress
@@ -49,7 +49,7 @@ class Prepared:
         # What is done to each model that a strategy has just wrapped.
         self._finish = finish or (lambda _model: None)
         self._hinted = False
-        self._unused = WindowsUnused(progress, aloud=parts.world.is_main)
+        self._hints = WindowHints(progress, aloud=parts.world.is_main)
         self.models: list[nn.Module] = []
         self.optimizers: list[PreparedOptimizer] = []
         self.schedulers: list[PreparedScheduler] = []
@@ -118,7 +118,7 @@ class Prepared:
         if isinstance(optimizer, PreparedOptimizer) and _holds(self.optimizers, optimizer):
             return optimizer
         counts = not self.optimizers
-        ready = optimizers.prepared(optimizer, self._progress, self._precision.scale, self._unused, counts=counts)
+        ready = optimizers.prepared(optimizer, self._progress, self._precision.scale, self._hints, counts=counts)
         self._strategy.adopt(ready.optimizer)
         if ready.state and self.parts.world.device.type != "cpu":
             ready.load_state_dict(ready.state_dict())  # torch moves loaded state to where the parameters are now

@@ -17,7 +17,8 @@ class Progress:
     With `weighs` a window is the mean over the samples of its batches in all processes: while it is open, batches are
     taken to be as large as those of its first step were on average; the last one sets it right. Else, and where sizes
     are not known, all batches count the same. `inside` says whether a micro-step is under way; `batches` and `windows`
-    count those begun, and `outside` the backward passes before the first of them.
+    count those begun, and `outside` the backward passes before the first of them. `divided` says whether a loss of this
+    window was divided, as `accelerator.backward` does.
 
     `tally` counts epochs that are over, optimizer steps, and their samples; it is that of the data's iterations.
     """
@@ -28,6 +29,7 @@ class Progress:
         "_planned",
         "_total",
         "batches",
+        "divided",
         "divisor",
         "inside",
         "micro",
@@ -52,7 +54,7 @@ class Progress:
 
     def begin_anew(self) -> None:
         """Forgets the window and all counts of it: what comes next is another training."""
-        self.inside = False
+        self.inside = self.divided = False
         self.batches = self.windows = self.outside = 0
         self._planned = self._total = 0.0
         self.window = self.divisor = self.steps
@@ -78,7 +80,7 @@ class Progress:
             left = None if position is None else position.remaining
             if left is not None and position is not None and left > position.extra:
                 left -= position.extra  # a window is one that all processes can fill
-            self.micro, self._total = 0, 0.0
+            self.micro, self._total, self.divided = 0, 0.0, False
             self.window = self.steps if left is None else max(1, min(self.steps, left))
             self._planned = self.window * mean
             self.windows += 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import distributed as dist
@@ -18,6 +19,7 @@ from ...spec.findings import Finding
 from ...spec.model import Ddp
 from ..world import World
 from .base import Strategy
+from .passes import CountedDataParallel, look_before_steps
 from .shared import strays
 from .single import Single
 
@@ -26,16 +28,20 @@ _COMMUTES = 2  # processes; a sum of so many numbers is the same in any order
 
 @dataclass(frozen=True, slots=True)
 class DataParallel(Single):
-    """The strategy `ddp` above one process. Averaged gradients are the same everywhere, so clipping is local."""
+    """The strategy `ddp` above one process. Averaged gradients are the same everywhere, so clipping is local.
+
+    `wrapped` are the models that it wrapped; it keeps none alive.
+    """
 
     options: Ddp
+    wrapped: list[ref[CountedDataParallel]] = field(default_factory=list, repr=False)
 
     def wrap(self, model: nn.Module) -> nn.Module:
         if isinstance(model, DistributedDataParallel):
             return model
         if not any(parameter.requires_grad for parameter in model.parameters()):
             return model
-        wrapped = DistributedDataParallel(
+        wrapped = CountedDataParallel(
             model,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
             find_unused_parameters=self.options.find_unused_parameters,
@@ -45,7 +51,11 @@ class DataParallel(Single):
         )
         # The argument of this name would also leave buffers apart at the start, and later versions of torch rename it.
         wrapped.broadcast_buffers = self.options.broadcast_buffers
+        self.wrapped.append(ref(wrapped))
         return wrapped
+
+    def adopt(self, optimizer: Optimizer) -> None:
+        look_before_steps(optimizer, self.wrapped)
 
     def unwrap(self, model: nn.Module) -> nn.Module:
         return model.module if isinstance(model, DistributedDataParallel) else model

@@ -58,3 +58,70 @@ def test_accumulation_that_a_script_does_not_use_is_hinted_at_once(capsys):
                 accelerator.backward(model(torch.ones(1, 1)).sum())
             optimizer.step()
         assert capsys.readouterr().err.count("hint[J512]") == hints
+
+
+def test_gradients_of_a_window_that_nobody_divided_are_said_once(capsys):
+    """`loss.backward()` within `accumulate` adds up what `accelerator.backward` would average."""
+    accelerator = Accelerator(gradient_accumulation_steps=2, cpu=True)
+    model = nn.Linear(1, 1)
+    model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    warnings = []
+    for backward in (accelerator.backward, torch.Tensor.backward, torch.Tensor.backward):
+        for _ in range(2):
+            with accelerator.accumulate(model):
+                backward(model(torch.ones(1, 1)).sum())
+                optimizer.step()
+                optimizer.zero_grad()
+        warnings.append(capsys.readouterr().err.count("warning[J518]: the gradients of 2 batches are added up"))
+    assert warnings == [0, 1, 0]
+
+
+SHOWN = """
+import sys
+from jobc import Accelerator
+from torch import nn
+
+
+def train():
+    accelerator = Accelerator(cpu=True)
+    accelerator.prepare(nn.Linear(1, 1), "text")
+
+
+class Model(nn.Module):
+    def forward(self, inputs):
+        return inputs / 0
+
+
+if sys.argv[1] == "finding":
+    train()
+elif sys.argv[1] == "kept":
+    try:
+        train()
+    except Exception as error:
+        import traceback
+        print(any("prepare.py" in frame.filename for frame in traceback.extract_tb(error.__traceback__)))
+        raise
+Accelerator(cpu=True, mixed_precision="bf16").prepare(Model())(1)
+"""
+
+
+def test_finding_is_shown_at_the_line_of_the_script(alone, tmp_path):
+    """No frame of jobc stands between the script's own line and what it did wrong."""
+    (tmp_path / "train.py").write_text(SHOWN)
+    ended = alone(tmp_path / "train.py", "finding")
+    frames = [line for line in ended.stderr.splitlines() if line.startswith("  File ")]
+    assert ended.returncode == 1
+    assert [frame.split(", in ")[-1] for frame in frames] == ["<module>", "train"], ended.stderr
+    assert "error[J504]" in ended.stderr
+    assert 'accelerator.prepare(nn.Linear(1, 1), "text")' in ended.stderr
+
+
+def test_other_errors_are_shown_whole_and_findings_keep_their_frames(alone, tmp_path):
+    """What is not jobc's own error has all its frames; so has a finding, for debuggers and for who catches it."""
+    (tmp_path / "train.py").write_text(SHOWN)
+    ended = alone(tmp_path / "train.py", "other")
+    assert ended.stderr.rstrip().endswith("ZeroDivisionError: division by zero")
+    assert "precision.py" in ended.stderr
+    ended = alone(tmp_path / "train.py", "kept")
+    assert ended.stdout == "True\n"
+    assert "prepare.py" not in ended.stderr

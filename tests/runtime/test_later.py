@@ -43,3 +43,24 @@ def test_trackers_are_refused_by_their_words():
     for word in (LoggerType.WANDB, "wandb"):
         with pytest.raises(FindingsError, match="trackers are not there yet"):
             Accelerator(log_with=word)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda accelerator: accelerator.init_trackers("project", config={"lr": 1}),
+        lambda accelerator: accelerator.get_tracker("wandb", unwrap=True),
+        lambda accelerator: accelerator.log({"loss": 1.0}, step=3),
+        lambda accelerator: accelerator.profile(),
+    ],
+)
+def test_methods_say_what_they_wait_for(call):
+    """Trackers and profiles are named as methods too; a script that asks which trackers there are finds none."""
+    accelerator = Accelerator(cpu=True)
+    with pytest.raises(FindingsError) as raised:
+        call(accelerator)
+    (found,) = raised.value.findings
+    assert (found.code, found.place.source) == ("J530", __file__)
+    assert found.next_step
+    assert accelerator.trackers == []
+    accelerator.end_training()

@@ -10,7 +10,10 @@ WORKERS = Path(__file__).parent / "workers"
 #: By the number of processes, the modules whose checks are made there.
 WORLDS = {
     1: ("conformance", "resuming", "keeping"),
-    2: ("training", "conformance", "gathering", "loading", "belongings", "faces", "dispatching", "resuming", "keeping"),
+    2: (
+        *("training", "conformance", "gathering", "loading", "belongings", "faces", "dispatching", "resuming"),
+        *("keeping", "apart"),
+    ),
     4: ("conformance", "dispatching", "resuming_in_four"),
 }
 
