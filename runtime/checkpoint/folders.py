@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -77,11 +78,18 @@ def older(checkpoint: Path) -> Path | None:
 
 
 def offer(checkpoint: Path) -> str:
-    """What to do about a checkpoint that cannot be loaded."""
-    found = older(checkpoint)
-    if found is None:
-        return "there is no older complete checkpoint beside it"
-    return f'the next older complete checkpoint is `{found}`: `accelerator.load_state("{found}")`'
+    """What to do about a checkpoint that cannot be loaded: in the script, and without a change of it."""
+    found, folder = older(checkpoint), checkpoint.parent
+    said = (
+        "there is no older complete checkpoint beside it"
+        if found is None
+        else f'the next older complete checkpoint is `{found}`: `accelerator.load_state("{found}")`'
+    )
+    left = "begins anew if none is left" if found is None else "goes on from the newest complete one that is left"
+    return (
+        f"{said};\nor move `{checkpoint.name}` out of `{folder}`, and a job with `resume: auto` {left} there"
+        f" (`jobc checkpoint verify {shlex.quote(str(folder))}` checks them all)"
+    )
 
 
 def next_sequence(folder: Path) -> int:

@@ -1,10 +1,13 @@
 """Trainings that are killed for real, and that go on in other worlds."""
 
 import json
+import shutil
+import subprocess
 from ast import literal_eval
 from pathlib import Path
 
 import pytest
+from jobc.runtime.checkpoint import folders, manifest, verify
 
 SCRIPT = Path(__file__).parent / "workers" / "training_runs.py"
 
@@ -13,10 +16,10 @@ SCRIPT = Path(__file__).parent / "workers" / "training_runs.py"
 def begin(launch, alone):
     """Trains in a world of some size; the finished process."""
 
-    def start(size, write, options=(), spec=None, **values):
+    def start(size, write, options=(), spec=None, env=None, **values):
         write.mkdir(exist_ok=True)
         given = json.dumps({"folder": str(write.parent / "checkpoints"), "write": str(write), **values})
-        env = {} if spec is None else {"JOBC_SPEC": spec}
+        env = {**(env or {}), **({} if spec is None else {"JOBC_SPEC": spec})}
         return (
             launch(SCRIPT, given, processes=size, options=options, **env) if size > 1 else alone(SCRIPT, given, **env)
         )
@@ -89,3 +92,64 @@ def test_killed_rank_is_started_again_by_torchrun_and_goes_on(begin, packed, tmp
     assert done.returncode == 0, done.stderr
     assert (killed / "left.txt").read_text() == (alone / "left.txt").read_text()
     assert seen(killed, 2) == seen(alone, 2)
+
+
+@pytest.fixture(scope="module")
+def slow_rename(tmp_path_factory):
+    """A library that makes renaming slow, and kills in the middle of it."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    library = tmp_path_factory.mktemp("library") / "slow_rename.so"
+    source = SCRIPT.with_name("slow_rename.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+    return str(library)
+
+
+@pytest.mark.parametrize(
+    ("to", "moment", "newest", "asynchronous"),
+    [
+        ("step-00000006", "before", "step-00000003", False),
+        ("step-00000006", "after", "step-00000006", True),
+        (".step-00000003.*.tmp", "after", "step-00000006", False),
+    ],
+    ids=["not yet in its place", "in its place", "old one taken away"],
+)
+def test_kill_in_a_slow_rename_leaves_a_complete_checkpoint(
+    begin, whole, packed, slow_rename, tmp_path, to, moment, newest, asynchronous
+):
+    """As on a file server, where a rename takes long and whoever is killed does not know whether it was done."""
+    block = {"folder": str(tmp_path / "auto"), "every_steps": 3, "asynchronous": asynchronous, "keep": 1}
+    training = {"gradient_accumulation": 3, "checkpoint": {**block, "resume": "auto"}}
+    spec = packed({"hardware": {"kind": "cpu"}, "training": training})
+    env = {"LD_PRELOAD": slow_rename, "RENAME_SECONDS": "0.2", "RENAME_TO": to, "RENAME_KILLS": moment}
+    write = tmp_path / "killed"
+    assert begin(1, write, spec=spec, env=env).returncode == -9
+    found = folders.newest(tmp_path / "auto")
+    assert found is not None
+    assert found.name == newest
+    assert verify.faults(found, manifest.read(found)) == []
+    done = begin(1, write, spec=spec)
+    assert done.returncode == 0, done.stderr
+    assert (seen(write, 1), (write / "left.txt").read_text()) == whole
+    assert [item.path.name for item in folders.entries(tmp_path / "auto")] == ["step-00000018"]
+
+
+def test_damaged_checkpoint_stops_a_resume_until_it_is_moved_away(begin, whole, packed, tmp_path):
+    """The finding says what to do without a change of the script, and that works."""
+    auto = tmp_path / "auto"
+    training = {"gradient_accumulation": 3, "checkpoint": {"folder": str(auto), "every_steps": 3, "resume": "auto"}}
+    spec = packed({"hardware": {"kind": "cpu"}, "training": training})
+    write = tmp_path / "killed"
+    assert begin(1, write, spec=spec, kill=[37, 0]).returncode == -9
+    newest = folders.newest(auto)
+    file = next(newest.glob("tensors-*"))
+    file.write_bytes(file.read_bytes()[:-1])
+    done = begin(1, write, spec=spec)
+    assert done.returncode == 1
+    assert "error[J521]" in done.stderr
+    assert f"or move `{newest.name}` out of `{auto}`, and a job with `resume: auto` goes on from" in done.stderr
+    newest.rename(tmp_path / newest.name)
+    done = begin(1, write, spec=spec)
+    assert done.returncode == 0, done.stderr
+    assert (seen(write, 1), (write / "left.txt").read_text()) == whole
