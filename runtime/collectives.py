@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from ..spec.findings import FindingsError, finding
 from .comparing import compared
+from .exchange import Exchange
 from .live import Position
 from .nested import is_container, is_named_tuple, map_tensors, rebuild, tensors
 from .places import caller_place
@@ -34,6 +35,7 @@ class Collectives:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._exchange = Exchange(world)
 
     @compared()
     def barrier(self) -> None:
@@ -48,10 +50,13 @@ class Collectives:
 
         Shapes have to agree between the processes (`pad` makes them). A 0-d tensor becomes one number a process. What
         is no tensor becomes the list of all processes' objects; a list of objects becomes one long list.
+
+        Raises:
+            FindingsError: J519, they do not agree.
         """
         if self._world.size == 1:
             return value
-        return _each(value, self._concatenated, self._joined)
+        return self._concatenated(value)
 
     @compared()
     def gather_samples(self, value: Any, position: Position | None, *, as_objects: bool = False) -> Any:
@@ -61,13 +66,17 @@ class Collectives:
         outermost list as one of objects, whatever they are. Without a batch in hand it is `gather`.
 
         Raises:
-            FindingsError: J506, a size is not that of the batch.
+            FindingsError: J506, a size is not that of the batch; J519, other sizes differ between the processes.
         """
         if position is None:
             return self._joined(value) if as_objects and self._world.size > 1 else self.gather(value)
         objects = lambda item: self._real_objects(item, position)  # noqa: E731 - one expression, named for the reader
         if as_objects:
             return objects(value)
+        if position.uniform and position.last is False and self._world.size > 1:
+            rows = [_rows(item, position)[0].detach() for item in tensors(value)]
+            stacked = iter(self._exchange.compared(rows))
+            return _each(value, lambda _item: next(stacked).flatten(0, 1), objects)
         return _each(value, lambda item: self._real_rows(item, position), objects)
 
     @compared(shapes=True)
@@ -162,44 +171,22 @@ class Collectives:
             return type(value)([item for part in found for item in part])
         return found
 
-    def _concatenated(self, tensor: Tensor) -> Tensor:
-        if self._world.size == 1:
-            return tensor
-        tensor = tensor.detach()
-        return self._stacked(tensor.reshape(1) if tensor.ndim == 0 else tensor).flatten(0, 1)
-
-    def _all(self, tensor: Tensor) -> list[Tensor]:
-        """The tensors of all processes, all of this shape."""
-        return list(self._stacked(tensor).unbind(0))
-
-    def _stacked(self, tensor: Tensor) -> Tensor:
-        """The same as one tensor. Bytes travel where not every backend knows the type."""
-        sent = tensor.contiguous()
-        if tensor.dtype not in _KNOWN:
-            sent = sent.reshape(-1).view(torch.uint8)
-        stacked = sent.new_empty((self._world.size, *sent.shape))
-        dist.all_gather(list(stacked.unbind(0)), sent)  # each part is a piece of one memory: nothing is copied again
-        return stacked.view(tensor.dtype).reshape(self._world.size, *tensor.shape)
+    def _concatenated(self, value: Any) -> Any:
+        found = [item.detach() for item in tensors(value)]
+        stacked = iter(self._exchange.compared([item.reshape(1) if item.ndim == 0 else item for item in found]))
+        return _each(value, lambda _item: next(stacked).flatten(0, 1), self._joined)
 
     def _real_rows(self, tensor: Tensor, position: Position) -> Tensor:
-        rows = tensor.shape[0] if tensor.ndim else None
-        if rows is not None and position.size is not None and position.size < rows == position.full:
-            # A loss that was repeated as often as other batches are long.
-            tensor, rows = tensor[: position.size], position.size
-        if rows is None or position.size not in (None, rows):
-            raise _wrong_size(f"a tensor of shape {tuple(tensor.shape)}", position)
-        real = rows if position.real is None else position.real
+        tensor, rows, real = _rows(tensor, position)
         if self._world.size == 1:
             return tensor if real == rows else tensor[:real]
         tensor = tensor.detach()
-        if position.uniform and position.last is False:
-            return self._stacked(tensor).flatten(0, 1)
-        counts = torch.tensor([rows, real], device=self._world.small_talk)
-        sizes = [(int(rows), int(real)) for rows, real in (part.tolist() for part in self._all(counts))]
-        longest = max(rows for rows, _ in sizes)
+        counts = self._exchange.plain(torch.tensor([rows, real], device=self._world.small_talk))
+        longest = int(counts[:, 0].max())
         if rows < longest:
             tensor = torch.cat([tensor, tensor.new_zeros((longest - rows, *tensor.shape[1:]))])
-        return torch.cat([part[:real] for part, (_, real) in zip(self._all(tensor), sizes, strict=True)])
+        (stacked,) = self._exchange.compared([tensor])
+        return torch.cat([part[:real] for part, real in zip(stacked.unbind(0), counts[:, 1].tolist(), strict=True)])
 
     def _real_objects(self, value: Any, position: Position) -> Any:
         if not isinstance(value, list | tuple) or is_named_tuple(value):
@@ -227,8 +214,6 @@ class Collectives:
         return pad(tensor, widths, value=fill)
 
 
-#: The types of tensors that every backend sends as they are.
-_KNOWN = {torch.float32, torch.float64, torch.int32, torch.int64, torch.int8, torch.uint8}
 _REDUCTIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "sum": lambda total, _size: total,
     "mean": lambda total, size: total / size,
@@ -253,6 +238,21 @@ def _is_run(value: Any) -> bool:
     if is_named_tuple(value) or not isinstance(value, list | tuple) or any(True for _ in tensors(value)):
         return False
     return isinstance(value, list) or not any(is_container(item) for item in value)
+
+
+def _rows(tensor: Tensor, position: Position) -> tuple[Tensor, int, int]:
+    """The tensor of a batch, with how many rows it has and how many of them are real.
+
+    Raises:
+        FindingsError: J506, it has not as many as the batch.
+    """
+    rows = tensor.shape[0] if tensor.ndim else None
+    if rows is not None and position.size is not None and position.size < rows == position.full:
+        # A loss that was repeated as often as other batches are long.
+        tensor, rows = tensor[: position.size], position.size
+    if rows is None or position.size not in (None, rows):
+        raise _wrong_size(f"a tensor of shape {tuple(tensor.shape)}", position)
+    return tensor, rows, rows if position.real is None else position.real
 
 
 def _wrong_size(what: str, position: Position) -> FindingsError:

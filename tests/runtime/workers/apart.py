@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from common import Accelerator, job, model, refuses
+from common import Accelerator, job, loader, model, refuses
 from torch import nn
 from torch.optim import SGD
 
@@ -87,3 +87,39 @@ def check_parameters_that_take_no_part_are_said_in_words_of_the_job():
         ready = accelerator.prepare(Half())
         for _ in range(2):
             accelerator.backward(ready(torch.ones(2, 4)).sum())
+
+
+def check_tensors_that_do_not_fit_are_named():
+    accelerator = Accelerator()
+    here = accelerator.process_index
+    for length in (3, 5000):  # what travels with the first message, and what does not
+        with refuses("J519", f"float32[2, {length}] in rank 0", f"float32[2, {length + 1}] in rank 1", "dim=1"):
+            accelerator.gather({"x": torch.ones(2, length + here)})
+        padded = accelerator.pad_across_processes(torch.ones(2, length + here), dim=1)
+        assert accelerator.gather(padded).shape == (4, length + 1)
+    with refuses("J519", "float32[2] in rank", "float64[2] in rank", "one type"):
+        accelerator.gather(torch.ones(2, dtype=torch.float64 if here else torch.float32))
+    with refuses("J519", "[1, 2] in all"):
+        accelerator.gather([torch.ones(1)] * (1 + here))
+    ready = accelerator.prepare(loader(8, 2))
+    for batch in ready:
+        with refuses("J519", "int64[2, 2] in rank 0", "pad_across_processes"):
+            accelerator.gather_for_metrics((batch["number"].repeat(1, 1 + here), batch["id"]))
+        assert len(accelerator.gather_for_metrics(batch["id"])) == 4
+
+
+def check_tensors_of_any_size_and_type_come_back():
+    accelerator = Accelerator()
+    here = accelerator.process_index
+    for count in (0, 1, 7, 300, 9000, 300, 200_000, 1):
+        value = {
+            "half": torch.full((count,), here, dtype=torch.bfloat16),
+            "truth": torch.full((count, 1), bool(here)),
+            "turned": torch.arange(2.0 * count).reshape(2, count).T + here,
+            "text": ["a"] * count,
+        }
+        found = accelerator.gather(value)
+        assert found["half"].tolist() == [0.0] * count + [1.0] * count
+        assert found["truth"].tolist() == [[False]] * count + [[True]] * count
+        assert torch.equal(found["turned"], torch.cat([value["turned"] - here, value["turned"] - here + 1]))
+        assert found["text"] == ["a"] * 2 * count
