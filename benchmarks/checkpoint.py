@@ -6,6 +6,7 @@ that changes its speed changes all alike; figures are medians. `--step` is what 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,9 @@ import sys
 import tempfile
 import time
 import warnings
+import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +126,37 @@ def saving(folder: Path) -> dict[str, Callable[[], float]]:
     }
 
 
+def checksums(folder: Path) -> dict[str, Callable[[], float]]:
+    """All files of a checkpoint in four threads: jobc's sums, and what hashes of every byte would cost."""
+    from jobc.runtime.checkpoint import tensors
+
+    files = [path for path in (folder / "sync").rglob("*") if path.is_file()]
+
+    def all_of(action: Callable[[Path], object]) -> Callable[[], float]:
+        def run() -> None:
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(action, files))
+
+        return timed(run)
+
+    def sha256(path: Path) -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def crc32(path: Path) -> int:
+        found = 0
+        with path.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                found = zlib.crc32(block, found)
+        return found
+
+    return {
+        "checksums, jobc": all_of(tensors.describe),
+        "checksums, CRC-32": all_of(crc32),
+        "checksums, SHA-256": all_of(sha256),
+    }
+
+
 def starts(folder: Path) -> dict[str, Callable[[], float]]:
     """From the start of a process to the end of its first step, from nothing and from a checkpoint."""
     saved = folder / "sync"
@@ -153,7 +187,8 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     with tempfile.TemporaryDirectory(prefix="jobc-checkpoint-") as name:
         folder = Path(name)
-        found = interleaved(saving(folder), rounds) | interleaved(starts(folder), rounds)
+        found = interleaved(saving(folder), rounds)
+        found |= interleaved(checksums(folder), rounds) | interleaved(starts(folder), rounds)
     for what, seconds in found.items():
         print(f"{what:<32}{seconds:7.2f} s")
 
