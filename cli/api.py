@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..compiler.compile import compile_plan
 from ..compiler.plan import LaunchPlan
 from ..spec import Finding, FindingsError, ResolvedSpec
+from ..spec.capabilities import refusal
 from ..spec.machine import count_gpus
 from ..spec.resolve import Variant, resolve, resolve_sweep
 
@@ -124,7 +125,12 @@ def execute_plan(
     asked: Asked | None = None,
     begun: Callable[[Path], None] | None = None,
 ) -> Outcome:
-    """Runs a plan with the job's folder and this interpreter."""
+    """Runs a plan with the job's folder and this interpreter.
+
+    Raises:
+        FindingsError: J409, the plan is of a kind that does not run yet; or it cannot be started.
+    """
+    refuse_planned(planned)
     from ..executor import Settings, execute, runs_dir
 
     settings = Settings(
@@ -140,6 +146,18 @@ def execute_plan(
         begun=begun,
     )
     return execute(planned, settings)
+
+
+def refuse_planned(planned: LaunchPlan) -> None:
+    """Says so where a plan is of a kind that this version of jobc does not run yet.
+
+    Raises:
+        FindingsError: J409.
+    """
+    place = next((finding.place for finding in planned.findings if finding.code == "J320"), None)
+    refused = refusal(planned.spec, place)
+    if refused is not None:
+        raise FindingsError((refused,))
 
 
 def _spec(job: str | Path | ResolvedSpec, overrides: Sequence[str]) -> ResolvedSpec:

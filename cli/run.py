@@ -48,12 +48,14 @@ def command(
     Ctrl-C, and 2 for a job that cannot be run as written. With -m each run keeps its output in its own folder.
     """
     from ..executor import Asked
+    from .api import refuse_planned
 
     asked = Asked(job=os.path.abspath(job), overrides=overrides, config_dirs=config_dirs, cwd=str(Path.cwd()))  # noqa: PTH100 - links stay
     try:
         if multirun:
             return _sweep(asked, job, jobs, detach=detach)
         planned, spec = _planned(job, overrides, config_dirs, stale_ok=stale_ok)
+        refuse_planned(planned)
         show_findings(planned.findings)
         return carry_out(planned, Path(spec.project_dir), asked, detach=detach)
     except FindingsError as error:
@@ -66,8 +68,9 @@ def carry_out(planned: LaunchPlan, project_dir: Path, asked: Asked | None, *, de
     Raises:
         FindingsError: it cannot be started.
     """
-    from .api import execute_plan
+    from .api import execute_plan, refuse_planned
 
+    refuse_planned(planned)
     if not detach:
         return execute_plan(planned, project_dir, asked=asked, begun=_say).exit_code
     from .detach import detached
@@ -79,7 +82,7 @@ def carry_out(planned: LaunchPlan, project_dir: Path, asked: Asked | None, *, de
 def _sweep(asked: Asked, job: str, jobs: int, *, detach: bool) -> int:
     import msgspec
 
-    from .api import sweep
+    from .api import refuse_planned, sweep
     from .multirun import One, Sweep, title_of
     from .plan import fail_sweep
 
@@ -88,6 +91,9 @@ def _sweep(asked: Asked, job: str, jobs: int, *, detach: bool) -> int:
     swept = sweep(job, asked.overrides, config_dirs=asked.config_dirs)
     if any(one.plan is None for one in swept):
         return fail_sweep(swept)
+    for one in swept:
+        if one.plan is not None:
+            refuse_planned(one.plan)
     words = [one.overrides for one in swept]
     plans = tuple(
         One(

@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator
 
 from ..spec import Finding, ResolvedSpec, finding
+from ..spec.capabilities import planned_kinds
 from ..spec.model import Cpu, Ddp, Fsdp, Gpu, NoParadigm, Paradigm
 from ..spec.training import Compile, Dataloader
+from . import formats, sharding
 from .launchers import launcher_of
 
 _RESERVED = re.compile(
@@ -20,6 +22,9 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     """Every contradiction within a resolved job."""
     yield from _what_runs(spec)
     yield from _paradigm(spec)
+    yield from sharding.check(spec)
+    yield from formats.check(spec)
+    yield from _planned(spec)
     yield from _restarts(spec)
     yield from _launcher_args(spec)
     yield from _devices(spec)
@@ -56,6 +61,12 @@ def _what_runs(spec: ResolvedSpec) -> Iterator[Finding]:
     for path, word in words.items():
         if "\0" in word:
             yield finding("J106", f"`{path}` holds a NUL byte, which no command line can carry", place=spec.place(path))
+
+
+def _planned(spec: ResolvedSpec) -> Iterator[Finding]:
+    for item in planned_kinds(spec.values()):
+        cause = f"`{item.name}` can be planned with this version of jobc, and not run yet"
+        yield finding("J320", cause, place=spec.place(f"{item.block}.kind"), next_step=item.instead)
 
 
 def _paradigm(spec: ResolvedSpec) -> Iterator[Finding]:

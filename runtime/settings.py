@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..spec.capabilities import refusal
 from ..spec.findings import Finding, FindingsError, finding
 from ..spec.model import (
     AutoHardware,
@@ -74,9 +75,11 @@ def settle(spec: ResolvedSpec | None, said: Keywords) -> Settings:
 
     Raises:
         FindingsError: J503, a keyword contradicts a value that the job set explicitly; J507, a keyword has a value
-            that it cannot have. All of them at once.
+            that it cannot have; J409, the job chooses a kind that does not run yet. All of them at once.
     """
     table = _Table(spec)
+    if spec is not None and (refused := refusal(spec.values())) is not None:
+        table.findings.append(refused)
     job = None if spec is None else spec.job
     training = Training() if job is None else job.training
     hardware: Hardware = AutoHardware() if job is None else job.hardware

@@ -74,6 +74,8 @@ _PATHS: tuple[TreePath, ...] = (
     ("training", "checkpoint", "folder"),
     ("target", "hosts_file"),
     ("target", "config"),
+    ("paradigm", "config_file"),
+    ("paradigm", "hostfile"),
 )
 
 

@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from .paradigms import Ddp, DeepSpeed, Fsdp, Megatron, NoParadigm
 from .parts import FrozenDict, Kind, Part, derived, form, freeze
+from .precisions import Bf16, Fp8, Fp16, FullPrecision
 from .training import Training
 
 # --- hardware -------------------------------------------------------------------------------------------------------
@@ -54,86 +56,6 @@ class Gpu(Kind, frozen=True, tag="gpu"):
         Meta(description="Numbers of the GPUs to use on each node (CUDA_VISIBLE_DEVICES); unset takes the first ones."),
     ] = None
     threads_per_process: Threads | None = None
-
-
-# --- precision ------------------------------------------------------------------------------------------------------
-
-
-class FullPrecision(Kind, frozen=True, tag="no"):
-    """Everything in the model's own type, no autocast."""
-
-
-class Bf16(Kind, frozen=True, tag="bf16"):
-    """Forward passes under bfloat16 autocast; outputs come back in float32."""
-
-
-class Fp16(Kind, frozen=True, tag="fp16"):
-    """Forward passes under float16 autocast with a scaled loss; outputs come back in float32."""
-
-    initial_scale: Annotated[float, Meta(gt=0, description="Loss scale of the first step.")] = 65536.0
-    growth_interval: Annotated[
-        int, Meta(ge=1, description="Steps without an overflow after which the loss scale grows.")
-    ] = 2000
-    growth_factor: Annotated[float, Meta(gt=1, description="What the loss scale is multiplied by when it grows.")] = 2.0
-    backoff_factor: Annotated[
-        float, Meta(gt=0, lt=1, description="What the loss scale is multiplied by after an overflow.")
-    ] = 0.5
-
-
-# --- paradigm -------------------------------------------------------------------------------------------------------
-
-
-class NoParadigm(Kind, frozen=True, tag="none"):
-    """One process, no communication."""
-
-
-class Ddp(Kind, frozen=True, tag="ddp"):
-    """DistributedDataParallel: every process holds the whole model and gradients are averaged."""
-
-    find_unused_parameters: Annotated[
-        bool,
-        Meta(description="Look for parameters that took no part in the loss, at some cost for each step."),
-    ] = False
-    static_graph: Annotated[bool, Meta(description="Promise that the same parameters take part in every step.")] = False
-    gradient_as_bucket_view: Annotated[
-        bool,
-        Meta(description="Let gradients live inside the communication buckets, which saves one copy of them."),
-    ] = False
-    bucket_size_mb: Annotated[
-        int, Meta(ge=1, le=4096, description="Size in MiB of the buckets in which gradients are averaged.")
-    ] = 25
-    broadcast_buffers: Annotated[
-        bool,
-        Meta(description="Give all processes the first one's buffers (such as running means) at each forward pass."),
-    ] = True
-
-
-ClassName = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$(?!\n)",
-        extra_json_schema=form("the name of a class, such as `Block`"),
-    ),
-]
-
-
-class Fsdp(Kind, frozen=True, tag="fsdp"):
-    """fully_shard: parameters, gradients and optimizer state are cut in one piece for each process."""
-
-    sharding: Annotated[
-        Literal["full"], Meta(description="What is cut in pieces: `full` is parameters, gradients and optimizer state.")
-    ] = "full"
-    wrap: Annotated[
-        Literal["auto", "none"] | Annotated[tuple[ClassName, ...], Meta(min_length=1)],
-        Meta(
-            description="Modules that are gathered one at a time: `auto` takes the model's repeated blocks, `none` the"
-            " model as a whole, a list names classes of modules."
-        ),
-    ] = "auto"
-    reshard_after_forward: Annotated[
-        bool,
-        Meta(description="Free gathered parameters after the forward pass: less memory, one more gathering each step."),
-    ] = True
 
 
 # --- nodes and target -----------------------------------------------------------------------------------------------
@@ -241,8 +163,8 @@ class Ssh(Kind, frozen=True, tag="ssh"):
 # --- the job --------------------------------------------------------------------------------------------------------
 
 Hardware = AutoHardware | Cpu | Gpu
-Precision = FullPrecision | Bf16 | Fp16
-Paradigm = NoParadigm | Ddp | Fsdp
+Precision = FullPrecision | Bf16 | Fp16 | Fp8
+Paradigm = NoParadigm | Ddp | Fsdp | DeepSpeed | Megatron
 Target = Local | Ssh
 VariableName = Annotated[
     str,

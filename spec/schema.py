@@ -22,7 +22,7 @@ ID = "urn:jobc:schema:job:1"
 INTERPOLATION = "#/$defs/interpolation"
 
 #: Blocks for which a single value is short for one key of the block.
-SHORTHANDS = {"Nodes": "count", "Compile": "backend"}
+SHORTHANDS = {"Nodes": "count", "Compile": "backend", "Offload": "device"}
 
 #: Leaves that keep the text they were written as, so that any scalar may stand there.
 TEXTS = frozenset({"args", "command", "env", "setup", "launcher_args"})
@@ -259,6 +259,8 @@ def _or_interpolation(leaf: Schema) -> Schema:
 
 def _or_null(schema: Schema) -> Schema:
     """The same schema for a value that may be left empty, which is the same as not writing it."""
+    if "enum" in schema:
+        return {**schema, "enum": [*schema["enum"], None]}
     return schema if isinstance(schema["type"], list) else {**schema, "type": [schema["type"], "null"]}
 
 

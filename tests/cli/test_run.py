@@ -223,3 +223,26 @@ def test_setup_lines_prepare_the_shell(jobc_command, folder):
     assert sorted(done.stdout.splitlines()) == ["[0] got a b", "[1] got a b"]
     done = jobc_command("run", "job.yaml", "hardware.per_node=1", "setup=['exit 9']")
     assert (done.returncode, done.stdout) == (9, "")
+
+
+def test_kind_without_an_implementation_is_refused_once(jobc_command, folder):
+    """What can only be planned does not run, with one finding that says so, whatever starts it."""
+    (folder / "job.yaml").write_text("script: train.py\nhardware: {kind: cpu, per_node: 2}\nparadigm: deepspeed\n")
+    assert jobc_command("plan", "job.yaml", "-o", "plan.json").returncode == 0
+    for words in (("job.yaml",), ("plan.json",), ("job.yaml", "--detach"), ("job.yaml", "-m", "training.seed=1,2")):
+        done = jobc_command("run", *words)
+        assert done.returncode == 2
+        assert done.stderr.count("[J") == 1
+        assert "error[J409]: `paradigm: deepspeed` can be planned" in done.stderr
+    with pytest.raises(jobc.FindingsError, match="J409"):
+        jobc.run(folder / "job.yaml")
+
+
+def test_process_of_a_kind_without_an_implementation_is_refused(jobc_command, folder):
+    """A plan that is carried out by hand ends in the process, with the same finding."""
+    (folder / "train.py").write_text("from jobc import Accelerator\nAccelerator()\n")
+    (folder / "job.yaml").write_text("script: train.py\nhardware: gpu\nprecision: fp8\n")
+    (folder / "run.sh").write_text(jobc_command("plan", "job.yaml", "--format", "sh").stdout)
+    done = subprocess.run(["bash", "run.sh"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "J409" in done.stderr + done.stdout
