@@ -25,11 +25,12 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     yield from sharding.check(spec)
     yield from formats.check(spec)
     yield from _planned(spec)
-    yield from _restarts(spec)
+    yield from _agent(spec)
     yield from _launcher_args(spec)
     yield from _devices(spec)
     yield from _training(spec)
     yield from _data(spec)
+    yield from _sending(spec)
     yield from _variables(spec)
 
 
@@ -83,9 +84,12 @@ def _paradigm(spec: ResolvedSpec) -> Iterator[Finding]:
     idle = _ALONE.get(type(job.paradigm))
     if idle is not None and spec.origin("paradigm.kind").explicit:
         yield finding("J306", idle, place=spec.place("paradigm.kind"))
-    if job.nodes.rendezvous.port is not None:
-        path = "nodes.rendezvous.port"
-        yield finding("J306", f"`{path}` has no effect: one process meets nobody", place=spec.place(path))
+    for path, value in {
+        "nodes.rendezvous.port": job.nodes.rendezvous.port,
+        "nodes.collective_timeout": job.nodes.collective_timeout,
+    }.items():
+        if value is not None:
+            yield finding("J306", f"`{path}` has no effect: one process meets nobody", place=spec.place(path))
 
 
 #: What a paradigm for several processes is with one.
@@ -95,15 +99,28 @@ _ALONE: dict[type[Paradigm], str] = {
 }
 
 
-def _restarts(spec: ResolvedSpec) -> Iterator[Finding]:
-    path = "nodes.max_restarts"
-    if spec.job.nodes.max_restarts and not launcher_of(spec).RESTARTS:
-        yield finding(
-            "J311",
-            f"`{path}` has no effect: the launcher `{spec.job.launcher}` only starts processes",
-            place=spec.place(path),
-            next_step="use `launcher: torchrun`, which starts all processes again, or remove the setting",
-        )
+def _agent(spec: ResolvedSpec) -> Iterator[Finding]:
+    """Settings of an agent that watches over processes, which not every launcher is."""
+    job = spec.job
+    asked = {
+        "nodes.max_restarts": job.nodes.max_restarts,
+        "nodes.monitor_interval": job.nodes.monitor_interval,
+        "nodes.rendezvous.conf": job.nodes.rendezvous.conf,
+        "hardware.numa_binding": isinstance(job.hardware, Gpu) and job.hardware.numa_binding != "none",
+    }
+    for path, value in asked.items():
+        if value and not launcher_of(spec).RESTARTS:
+            yield finding(
+                "J311",
+                f"`{path}` has no effect: the launcher `{job.launcher}` only starts processes",
+                place=spec.place(path),
+                next_step="use `launcher: torchrun`, which has it, or remove the setting",
+            )
+    for name, value in job.nodes.rendezvous.conf.items():
+        if "," in value or "=" in value or not value:
+            path = f"nodes.rendezvous.conf.{name}"
+            cause = f"`{path}` is one value, and torchrun would take it for several"
+            yield finding("J106", cause, place=spec.place(path), next_step="write it without `,` and `=`")
 
 
 def _launcher_args(spec: ResolvedSpec) -> Iterator[Finding]:
@@ -175,6 +192,13 @@ def _training(spec: ResolvedSpec) -> Iterator[Finding]:
 
 
 _NOT_COMPILED = Compile()
+
+
+def _sending(spec: ResolvedSpec) -> Iterator[Finding]:
+    paradigm, path = spec.job.paradigm, "paradigm.comm_hook"
+    if isinstance(paradigm, Ddp) and paradigm.comm_hook == "bf16" and isinstance(spec.job.hardware, Cpu):
+        cause = f"`{path}: bf16` is sent by NCCL, between GPUs, and the job has `hardware: cpu`"
+        yield finding("J311", cause, place=spec.place(path), next_step="use `fp16`, or leave it away")
 
 
 def _data(spec: ResolvedSpec) -> Iterator[Finding]:

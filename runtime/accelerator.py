@@ -37,7 +37,7 @@ from .precision import Precision
 from .prepare import Prepared
 from .progress import Progress
 from .scheduler import PreparedScheduler
-from .seed import set_seed
+from .seed import refuse_chance, set_seed
 from .settings import Keywords, kind_of, settle
 from .skipping import skip_first_batches
 from .state import AcceleratorState, remember
@@ -142,6 +142,8 @@ class Accelerator(Checkpointed, LaterView):
         settings = self._configure(arguments.amend(settings, said, spec, found.size), said.project)
         if settings.seed is not None:
             set_seed(settings.seed)
+        if settings.deterministic:
+            refuse_chance()
         self._precision = Precision(settings.precision, found.device, said.autocast)
         self._strategy = strategies.choose(settings.paradigm, found, self._precision.half)
         self._live = LiveBatches()
@@ -151,7 +153,7 @@ class Accelerator(Checkpointed, LaterView):
             weighs=settings.loss == "mean_sample",
             live=self._live,
         )
-        of_data = settings if said.loader.data_seed is None else replace(settings, seed=said.loader.data_seed)
+        of_data = settings if settings.data_seed is None else replace(settings, seed=settings.data_seed)
         parts = LoaderParts(world=found, settings=of_data, collectives=self._collectives, live=self._live, spec=spec)
         self._prepared = Prepared(
             self._strategy,
@@ -159,7 +161,7 @@ class Accelerator(Checkpointed, LaterView):
             self._progress,
             parts,
             places=said.placement,
-            finish=sender(said.ddp),
+            finish=sender(said.ddp, settings.paradigm),
         )
         self._gradients = Gradients(
             self._strategy,

@@ -16,6 +16,7 @@ from . import translate
 from .plugins import (
     AutocastKwargs,
     DataLoaderConfiguration,
+    DDPCommunicationHookType,
     DistributedDataParallelKwargs,
     FullyShardedDataParallelPlugin,
     GradientAccumulationPlugin,
@@ -124,6 +125,7 @@ def _keywords(
         split_batches=words.get("split_batches", given.split_batches),
         even_batches=words.get("even_batches", given.even_batches),
         dispatch_batches=loader.dispatch_batches,
+        data_seed=loader.data_seed,
         step_scheduler_with_optimizer=given.follow_optimizer,
         rng_types=_generators(given.rng_types or (), refusals),
     )
@@ -185,6 +187,8 @@ def _paradigm(
         refusals.refuse("kwargs_handlers", cause, "leave them away, or use `paradigm=ddp`")
         return job
     values = {_DDP_FIELDS[name]: value for name, value in options.items() if name in _DDP_FIELDS}
+    if said.ddp.comm_hook != DDPCommunicationHookType.NO:
+        values["comm_hook"] = DDPCommunicationHookType(said.ddp.comm_hook).value
     return _changed(base, "paradigm", values, "kwargs_handlers", spec, refusals)
 
 

@@ -83,6 +83,8 @@ class LossScale:
             backoff_factor=kind.backoff_factor,
             growth_interval=kind.growth_interval,
         )
+        #: Whether gradients have their true size when the optimizer itself is called, which a fused one can do without.
+        self.unscales_first = False
         self._unscaled: set[int] = set()
         self._stepped: set[int] = set()
         self._completed = False
@@ -114,6 +116,8 @@ class LossScale:
             self._adjust()
         self._completed = False
         self._check()
+        if self.unscales_first:
+            self.unscale(optimizer)
         self._scaler.step(optimizer, **kwargs)
         self._stepped.add(id(optimizer))
         return self._completed

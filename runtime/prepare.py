@@ -15,6 +15,7 @@ from ..spec.findings import FindingsError, finding
 from . import data
 from . import optimizer as optimizers
 from .big.visiting import spread_of
+from .clipping import clip_at_steps
 from .compiling import compile_in_place
 from .data import LoaderParts, PreparedLoader
 from .optimizer import PreparedOptimizer, WindowHints
@@ -123,6 +124,7 @@ class Prepared:
         if ready.state and self.parts.world.device.type != "cpu":
             ready.load_state_dict(ready.state_dict())  # torch moves loaded state to where the parameters are now
         self.optimizers.append(ready)
+        clip_at_steps(ready.optimizer, self.parts.settings.gradient_clipping, self._strategy, self._precision.scale)
         return ready
 
     def _loader(self, loader: DataLoader[Any], *, place: bool) -> PreparedLoader:

@@ -35,9 +35,15 @@ def set_seed(
     if device_specific:
         seed = (seed + open_world().rank) % _SEEDS
     if deterministic:
-        torch.use_deterministic_algorithms(mode=True)
+        refuse_chance()
     torch.manual_seed(seed)
     _seed_others(seed)
+
+
+def refuse_chance() -> None:
+    """Makes torch refuse operations that give other numbers each time, and choose algorithms without trying them."""
+    torch.use_deterministic_algorithms(mode=True)
+    torch.backends.cudnn.benchmark = False
 
 
 def reseed(number: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Literal
 
 from ..spec.capabilities import refusal
@@ -18,8 +19,9 @@ from ..spec.model import (
     Precision,
 )
 from ..spec.resolved import ResolvedSpec
-from ..spec.training import Compile, Training
+from ..spec.training import Compile, GradientClipping, Training
 from .places import caller_place, origin_place
+from .plugins import InitProcessGroupKwargs
 
 PRECISIONS: dict[str, type[Precision]] = {"no": FullPrecision, "bf16": Bf16, "fp16": Fp16}
 
@@ -31,6 +33,7 @@ _PATHS = {
     "split_batches": "training.dataloader.split_batches",
     "even_batches": "training.dataloader.even_batches",
     "dispatch_batches": "training.dataloader.dispatch",
+    "data_seed": "training.dataloader.seed",
 }
 
 
@@ -44,6 +47,7 @@ class Keywords:
     split_batches: bool | None = None
     even_batches: bool | None = None
     dispatch_batches: bool | None = None
+    data_seed: int | None = None
     step_scheduler_with_optimizer: bool = True
     rng_types: tuple[str, ...] = ()
 
@@ -65,6 +69,9 @@ class Settings:
     scheduler_step_explicit: bool
     step_scheduler_with_optimizer: bool
     seed: int | None
+    data_seed: int | None
+    deterministic: bool
+    gradient_clipping: GradientClipping
     loss: Literal["mean_sample", "mean_batch", "mean_token"]
     loss_explicit: bool
     compile: Compile
@@ -115,6 +122,9 @@ def settle(spec: ResolvedSpec | None, said: Keywords) -> Settings:
         scheduler_step_explicit=spec is not None and spec.origin("training.scheduler.step").explicit,
         step_scheduler_with_optimizer=said.step_scheduler_with_optimizer,
         seed=training.seed,
+        data_seed=table.settle("data_seed", said.data_seed, loader.seed),
+        deterministic=training.deterministic,
+        gradient_clipping=training.gradient_clipping,
         loss=training.loss,
         loss_explicit=spec is not None and spec.origin("training.loss").explicit,
         compile=training.compile,
@@ -138,6 +148,22 @@ def contradiction(keyword: str, shown: str, path: str, job: Any, spec: ResolvedS
         related=(("the job says", origin_place(spec.origin(path))),),
         next_step="remove the keyword, or the setting from the job; say it in one place",
     )
+
+
+def timed(options: InitProcessGroupKwargs | None, spec: ResolvedSpec | None) -> InitProcessGroupKwargs | None:
+    """What the code said of the process group, with the job's timeout where the code says none.
+
+    Raises:
+        FindingsError: J503, the code says another timeout.
+    """
+    seconds = None if spec is None else spec.job.nodes.collective_timeout
+    if spec is None or seconds is None:
+        return options
+    options, wanted = options or InitProcessGroupKwargs(), timedelta(seconds=seconds)
+    if options.timeout not in (None, wanted):
+        shown = f"InitProcessGroupKwargs(timeout={options.timeout!r})"
+        raise FindingsError((contradiction("kwargs_handlers", shown, "nodes.collective_timeout", seconds, spec),))
+    return replace(options, timeout=wanted)
 
 
 class _Table:

@@ -30,6 +30,7 @@ from ..spec.resolved import ResolvedSpec, decode_document, unreadable
 from . import comparing, connections
 from .places import origin_place
 from .plugins import InitProcessGroupKwargs
+from .settings import timed
 from .watching import watch
 
 _NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -202,7 +203,7 @@ def join(
     if dist.is_available() and dist.is_initialized():
         world = _opened_elsewhere(env, hardware)
         _check_size(world, spec)
-        _set_timeout(options)
+        _set_timeout(timed(options, spec))
         if world.size > 1:
             watch.begin(dist.distributed_c10d._get_default_store(), world.rank, world.size, world.device)  # noqa: SLF001
         return world, Group()
@@ -214,7 +215,7 @@ def join(
         torch.cuda.set_device(world.device)
     if world.rendezvous is None:
         return world, Group()
-    group = Group(world, options, debug=spec is not None and spec.job.training.debug)
+    group = Group(world, timed(options, spec), debug=spec is not None and spec.job.training.debug)
     _check_size(replace(world, size=dist.get_world_size()), spec)
     return world, group
 

@@ -44,6 +44,15 @@ class Cpu(Kind, frozen=True, tag="cpu"):
     threads_per_process: Threads | None = None
 
 
+Numa = Annotated[
+    Literal["none", "node", "socket", "exclusive", "core-complex"],
+    Meta(
+        description="CPUs that each process is bound to: those of the memory node or socket beside its GPU, a share of"
+        " them that is its own (`exclusive`), or cores with one cache (`core-complex`)."
+    ),
+]
+
+
 class Gpu(Kind, frozen=True, tag="gpu"):
     """NVIDIA or AMD GPUs through torch.cuda; several processes talk over NCCL."""
 
@@ -56,9 +65,16 @@ class Gpu(Kind, frozen=True, tag="gpu"):
         Meta(description="Numbers of the GPUs to use on each node (CUDA_VISIBLE_DEVICES); unset takes the first ones."),
     ] = None
     threads_per_process: Threads | None = None
+    numa_binding: Numa = "none"
 
 
 # --- nodes and target -----------------------------------------------------------------------------------------------
+
+
+ConfName = Annotated[
+    str,
+    Meta(pattern=r"^[a-z_]+$(?!\n)", extra_json_schema=form("a name such as `join_timeout`")),
+]
 
 
 class Rendezvous(Part, frozen=True):
@@ -78,10 +94,17 @@ class Rendezvous(Part, frozen=True):
             extra_json_schema=derived("the first host, where there are several nodes"),
         ),
     ] = None
+    conf: Annotated[
+        dict[ConfName, str],
+        Meta(description="Further settings of torchrun's rendezvous by name, such as `join_timeout: 1200`."),
+    ] = msgspec.field(default_factory=FrozenDict)
     port: Annotated[
         Annotated[int, Meta(ge=1, le=65535)] | None,
         Meta(description="TCP port on which the first process listens; unset takes a free one, so that no jobs clash."),
     ] = None
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "conf", freeze(self.conf))
 
 
 class Nodes(Part, frozen=True):
@@ -92,6 +115,17 @@ class Nodes(Part, frozen=True):
     max_restarts: Annotated[
         int, Meta(ge=0, le=1000, description="How often all processes are started again after one of them failed.")
     ] = 0
+    monitor_interval: Annotated[
+        Annotated[float, Meta(gt=0, le=3600)] | None,
+        Meta(description="Seconds between two looks of the launcher at its processes; unset is torchrun's 0.1."),
+    ] = None
+    collective_timeout: Annotated[
+        Annotated[float, Meta(gt=0, le=604800)] | None,
+        Meta(
+            description="Seconds that processes may wait for each other in a collective before it is an error; unset is"
+            " torch's choice, 600 with NCCL and 1800 with gloo."
+        ),
+    ] = None
 
 
 HostName = Annotated[

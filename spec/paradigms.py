@@ -33,6 +33,13 @@ class Ddp(Kind, frozen=True, tag="ddp"):
         bool,
         Meta(description="Give all processes the first one's buffers (such as running means) at each forward pass."),
     ] = True
+    comm_hook: Annotated[
+        Literal["none", "fp16", "bf16", "power_sgd", "batched_power_sgd"],
+        Meta(
+            description="How gradients are sent: as they are, in 16 bits, or as a product of small matrices that comes"
+            " near them (`power_sgd`)."
+        ),
+    ] = "none"
 
 
 ClassName = Annotated[

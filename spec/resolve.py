@@ -21,19 +21,20 @@ from .groups import Document, Library
 from .model import Job
 from .resolved import Beaten, ResolvedSpec
 from .sources import Sources
-from .tree import Entry, Mapping, Node, Scalar, Sequence, dotted, leaves, plain
+from .tree import Entry, Mapping, Node, Scalar, Sequence, dotted, find, leaves, plain, put
 from .tree import Path as TreePath
 
 if TYPE_CHECKING:
     from .defaults import Item
     from .overrides import Choices, Override
 
-_TEXTS = (
-    "args",
-    "env",
-    "command",
-    "setup",
-    "launcher_args",
+_TEXTS: tuple[TreePath, ...] = (
+    ("args",),
+    ("env",),
+    ("command",),
+    ("setup",),
+    ("launcher_args",),
+    ("nodes", "rendezvous", "conf"),
 )  # settings whose scalars keep the text they were written as
 
 
@@ -219,10 +220,13 @@ def _as_text(root: Mapping) -> Mapping:
                 )
                 return Mapping(tuple(entries), node.origin)
 
-    for key in _TEXTS:
-        entry = root.entry(key)
+    for path in _TEXTS:
+        block = find(root, path[:-1])
+        entry = block.entry(str(path[-1])) if isinstance(block, Mapping) else None
         if entry is not None and not isinstance(entry.value, Scalar):
-            root = root.put(Entry(key, entry.origin, text(entry.value)))
+            done = put(root, path, text(entry.value), entry.origin)
+            assert isinstance(done, Mapping)  # noqa: S101 - the path is not empty
+            root = done
     return root
 
 

@@ -22,10 +22,10 @@ ID = "urn:jobc:schema:job:1"
 INTERPOLATION = "#/$defs/interpolation"
 
 #: Blocks for which a single value is short for one key of the block.
-SHORTHANDS = {"Nodes": "count", "Compile": "backend", "Offload": "device"}
+SHORTHANDS = {"Nodes": "count", "Compile": "backend", "Offload": "device", "GradientClipping": "norm"}
 
 #: Leaves that keep the text they were written as, so that any scalar may stand there.
-TEXTS = frozenset({"args", "command", "env", "setup", "launcher_args"})
+TEXTS = frozenset({"args", "command", "env", "setup", "launcher_args", "conf"})
 
 Schema = dict[str, Any]
 
@@ -123,7 +123,7 @@ class _Maker:
             short = SHORTHANDS.get(title)
             if short is not None:
                 value = dict(block["properties"][short])
-                value.pop("default")
+                value.pop("default", None)
                 value = {**value, "else": _or_null(value["else"])}
                 block = {"x-shorthand": short, "if": {"type": "object"}, "then": block, "else": value}
             else:

@@ -32,6 +32,10 @@ class Dataloader(Part, frozen=True):
         bool,
         Meta(description="Fill the last batches from the start of the data, so that all processes take as many steps."),
     ] = True
+    seed: Annotated[
+        Annotated[int, Meta(ge=0, le=2**32 - 1)] | None,
+        Meta(description="Seed of the order of the data alone; unset is `training.seed`."),
+    ] = None
     dispatch: Annotated[
         bool, Meta(description="Read the data in the first process only, which sends the others their parts.")
     ] = False
@@ -62,6 +66,22 @@ class Compile(Part, frozen=True):
     regional: Annotated[
         bool, Meta(description="Compile the model's repeated blocks, each once, and not the model as a whole.")
     ] = False
+
+
+class GradientClipping(Part, frozen=True):
+    """How large gradients may be when an optimizer steps."""
+
+    norm: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(
+            description="Largest norm of the gradients of an optimizer's parameters together, over all processes;"
+            " larger ones are scaled down."
+        ),
+    ] = None
+    value: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="Largest absolute value of each gradient; larger ones are cut off, before `norm` looks."),
+    ] = None
 
 
 class Checkpoint(Part, frozen=True):
@@ -106,6 +126,12 @@ class Training(Part, frozen=True):
     gradient_accumulation: Annotated[
         int, Meta(ge=1, description="Batches whose gradients are added up before one optimizer step.")
     ] = 1
+    gradient_clipping: Annotated[
+        GradientClipping, Meta(description="How large gradients may be when an optimizer steps.")
+    ] = GradientClipping()
+    deterministic: Annotated[
+        bool, Meta(description="Refuse operations of torch that give other numbers each time, at some cost in speed.")
+    ] = False
     seed: Annotated[
         Annotated[int, Meta(ge=0, le=2**32 - 1)] | None,
         Meta(description="Seed of Python, NumPy and torch and of the order of the data; unset draws one for the run."),

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from ...spec import ResolvedSpec
-from ...spec.model import Gpu
+from ...spec.model import Cpu, Gpu
 from ..plan import Argv, Command, Ref, Text
 
 
@@ -100,6 +100,8 @@ def shared_env(spec: ResolvedSpec, site: Site) -> dict[str, Text]:
     threads = job.hardware.threads_per_process
     if threads is not None:
         env["OMP_NUM_THREADS"] = str(threads)
+    if job.training.deterministic and not isinstance(job.hardware, Cpu):
+        env["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # torch refuses matrix products of CUDA without it
     if isinstance(job.hardware, Gpu) and job.hardware.ids is not None:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, job.hardware.ids))
     return {**env, **job.env}

@@ -6,6 +6,7 @@ torchrun is `python -m torch.distributed.run`, so that it is the one of the inte
 from __future__ import annotations
 
 from ...spec import ResolvedSpec
+from ...spec.model import Gpu
 from ..plan import Argv, Command, Ref, Text
 from .base import Site, entry, folder, interpreter, joined, prepared, ranks_of, script_argument, shared_env
 
@@ -14,6 +15,7 @@ RESTARTS = True
 OPTIONS = frozenset({
     "standalone", "nnodes", "nproc-per-node", "node-rank", "master-addr", "master-port", "max-restarts",
     "rdzv-backend", "rdzv-endpoint", "rdzv-id", "redirects", "log-dir", "module", "no-python", "run-path",
+    "rdzv-conf", "monitor-interval", "numa-binding",
 })  # fmt: skip
 
 
@@ -24,6 +26,7 @@ def node_commands(spec: ResolvedSpec, index: int, site: Site) -> tuple[Command, 
         *_rendezvous(spec, index, site),
         f"--nproc-per-node={spec.job.processes_per_node}",
         *((f"--max-restarts={spec.job.nodes.max_restarts}",) if spec.job.nodes.max_restarts else ()),
+        *_watching(spec),
         "--tee=3" if streams else "--redirects=3",
         joined("--log-dir=", site.logs),
         *spec.job.launcher_args,
@@ -39,6 +42,18 @@ def node_commands(spec: ResolvedSpec, index: int, site: Site) -> tuple[Command, 
             unset=("PET_",),  # torchrun takes the default of every option from PET_<OPTION>
             title="torchrun",
         ),
+    )
+
+
+def _watching(spec: ResolvedSpec) -> Argv:
+    """How the agent meets the others, binds its processes and looks at them, where the job says so."""
+    nodes, hardware = spec.job.nodes, spec.job.hardware
+    conf = ",".join(f"{name}={value}" for name, value in nodes.rendezvous.conf.items())
+    binding = hardware.numa_binding if isinstance(hardware, Gpu) else "none"
+    return (
+        *((f"--rdzv-conf={conf}",) if conf else ()),
+        *((f"--monitor-interval={nodes.monitor_interval:g}",) if nodes.monitor_interval is not None else ()),
+        *((f"--numa-binding={binding}",) if binding != "none" else ()),
     )
 
 

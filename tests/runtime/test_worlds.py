@@ -12,7 +12,7 @@ WORLDS = {
     1: ("conformance", "resuming", "keeping"),
     2: (
         *("training", "conformance", "gathering", "loading", "belongings", "faces", "dispatching", "resuming"),
-        *("keeping", "apart"),
+        *("keeping", "apart", "honoured"),
     ),
     4: ("conformance", "dispatching", "resuming_in_four"),
 }
