@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from .guardian import Guardian
 from .procfs import Stat, children, stat_of, table, variable
 
 
@@ -20,7 +21,8 @@ class Family:
     leaves the run alone. Without `/proc` only the sessions of what was started are known.
     """
 
-    def __init__(self, run_dir: Path | None) -> None:
+    def __init__(self, run_dir: Path | None, guardian: Guardian | None = None) -> None:
+        self._guardian = guardian
         self._mark = None if run_dir is None else os.fsencode(run_dir) + b"/"
         self._started: dict[int, tuple[bool, int | None]] = {}
         self._me = stat_of(os.getpid())
@@ -30,6 +32,8 @@ class Family:
         """Note a process that the run started directly."""
         stat = stat_of(pid)
         self._started[pid] = (own_session, stat.start if stat else None)
+        if self._guardian is not None:
+            self._guardian.add(pid)
 
     def members(self) -> list[Stat]:
         """All members that are there, ended ones that nobody has waited for included."""

@@ -15,6 +15,7 @@ from . import record as records
 from .checks import check
 from .family import Family
 from .files import write_atomically
+from .guardian import Guardian
 from .interrupts import Interrupts
 from .model import Failure, Outcome, Settings
 from .placeholders import Values, absolute, asks_for, commands
@@ -45,8 +46,8 @@ def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
             settings.begun(run_dir)
         screen = _screen(settings, interrupts)
         try:
-            with subreaper():
-                family = Family(run_dir)
+            with subreaper(), Guardian(run_dir, settings.grace) as guardian:
+                family = Family(run_dir, guardian)
                 ended = _Performance(
                     plan=plan,
                     values=values,
