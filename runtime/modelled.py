@@ -62,12 +62,18 @@ class ModelView(ConfiguredView):
         all return when the files are there.
 
         Raises:
-            FindingsError: J504, the model's state holds something that is no tensor; J507, the size is none.
+            FindingsError: J504, this is no model, or its state holds something that is no tensor; J507, the size is
+                none, or the folder cannot be one.
         """
         limit = saving.bytes_of(max_shard_size)
+        if not isinstance(model, nn.Module):
+            cause = f"`save_model` was given a {type(model).__name__}, which is no model"
+            step = "give it a torch.nn.Module; `accelerator.save(state, path)` writes a dictionary"
+            raise FindingsError((finding("J504", cause, place=caller_place(), next_step=step),))
+        folder = saving.folder_of(save_directory, "save_directory")
         state = self._strategy.whole_state(model)
         if self.is_main_process:
-            saving.save_state(state, Path(save_directory), limit, safe=safe_serialization)
+            saving.save_state(state, folder, limit, safe=safe_serialization)
         self.wait_for_everyone()
 
     def save(self, obj: Any, f: str | Path, safe_serialization: bool = False) -> None:  # noqa: FBT001, FBT002 - the signature that scripts have

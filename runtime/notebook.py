@@ -23,6 +23,7 @@ from ..spec.model import Job
 from ..spec.resolved import ResolvedSpec
 from ..spec.tree import Origin
 from . import tracebacks, world
+from .places import caller_place
 from .settings import PRECISIONS
 from .who_used_cuda import who_used_cuda
 
@@ -56,13 +57,13 @@ def notebook_launcher(
         use_port: The TCP port on which they meet; None takes a free one.
 
     Raises:
-        FindingsError: J507, the precision or the number of processes is none; J513, the GPUs are in use by this process
-            so that no others can be started, or it is in a process group itself.
+        FindingsError: J507, an argument has an impossible value; J513, the GPUs are in use by this process so that no
+            others can be started, or it is in a process group itself.
         ProcessFailedError: A process failed; the others were ended, and the text is its traceback.
     """
     gpus = torch.cuda.device_count()
     count = (gpus or 1) if num_processes is None else num_processes
-    _check(count, mixed_precision)
+    _check(function, args, count, mixed_precision)
     env = {"JOBC_SPEC": _document("gpu" if gpus else "cpu", count, mixed_precision)}
     if count == 1:
         with world.lent({**os.environ, **env}):
@@ -77,10 +78,10 @@ def debug_launcher(function: Callable[..., Any], args: Sequence[Any] = (), num_p
     """Runs a training function in several processes on the CPU, to find mistakes without GPUs.
 
     Raises:
-        FindingsError: J507, the number of processes is none; J513, this process is in a process group itself.
+        FindingsError: J507, an argument has an impossible value; J513, this process is in a process group itself.
         ProcessFailedError: A process failed; the others were ended, and the text is its traceback.
     """
-    _check(num_processes, None)
+    _check(function, args, num_processes, None)
     env = {"JOBC_SPEC": _document("cpu", num_processes, None)}
     start(function, args, num_processes, env, method="spawn" if _in_use() else "fork")
 
@@ -201,8 +202,13 @@ def _end(processes: list[Any]) -> None:
         process.close()
 
 
-def _check(count: int, precision: str | None) -> None:
-    if count < 1:
+def _check(function: object, args: object, count: int, precision: str | None) -> None:
+    if not callable(function):
+        raise _refused("function", f"`{function!r}` cannot be called", "give it the training function")
+    if isinstance(args, str | bytes) or not isinstance(args, Sequence):
+        step = f"write `args=({args!r},)`, with a comma" if isinstance(args, str | int | float) else "use a tuple"
+        raise _refused("args", f"`{args!r}` is no sequence of arguments", step)
+    if not isinstance(count, int) or count < 1:
         raise _refused("num_processes", f"`{count}` is no number of processes", "use 1 or more")
     if precision is not None and precision not in PRECISIONS:
         raise _refused("mixed_precision", f"`{precision}` is not a precision", f"use one of {', '.join(PRECISIONS)}")
@@ -249,4 +255,4 @@ def _free_port() -> int:
 
 
 def _refused(keyword: str, cause: str, step: str) -> FindingsError:
-    return FindingsError((finding("J507", f"{keyword}: {cause}", next_step=step),))
+    return FindingsError((finding("J507", f"{keyword}: {cause}", place=caller_place(keyword), next_step=step),))

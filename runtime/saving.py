@@ -114,6 +114,24 @@ def bytes_of(size: int | str, keyword: str = "max_shard_size") -> int:
     return int(number)
 
 
+def folder_of(given: str | os.PathLike[str], keyword: str) -> Path:
+    """The path of a folder that is there or can be made.
+
+    Raises:
+        FindingsError: J507, it is no path, or a file is in its way.
+    """
+    if not isinstance(given, str | os.PathLike):
+        cause = f"{keyword}: `{given!r}` is no path"
+        raise FindingsError((finding("J507", cause, place=caller_place(), next_step="use a text or a Path"),))
+    path = Path(given)
+    file = next((part for part in (path, *path.parents) if part.exists() and not part.is_dir()), None)
+    if file is not None:
+        cause = f"{keyword}: `{path}` cannot be a folder, for `{file}` is a file"
+        step = "name another folder; the file's name in it is chosen by what is saved"
+        raise FindingsError((finding("J507", cause, place=caller_place(), next_step=step),))
+    return path
+
+
 def plain(state: dict[str, Any]) -> dict[str, Any]:
     """The same state under the names of the plain module, without what torch.compile puts into them."""
     return {_plain_name(name): value for name, value in state.items()}

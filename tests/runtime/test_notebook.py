@@ -62,12 +62,21 @@ def test_environment_of_the_parent_stays(cells):
 
 @pytest.mark.parametrize(
     ("keywords", "words"),
-    [({"mixed_precision": "fp7"}, "mixed_precision: `fp7`"), ({"num_processes": 0}, "num_processes: `0`")],
+    [
+        ({"mixed_precision": "fp7"}, "mixed_precision: `fp7`"),
+        ({"num_processes": 0}, "num_processes: `0`"),
+        ({"num_processes": 1.5}, "num_processes: `1.5`"),
+        ({"args": 5}, "args: `5` is no sequence of arguments"),
+        ({"args": "run-1"}, "write `args=('run-1',)`, with a comma"),
+        ({"args": {1: 2}}, "args: `{1: 2}` is no sequence of arguments"),
+    ],
 )
 def test_impossible_arguments_are_refused(keywords, words):
     """Before anything is started."""
     with pytest.raises(FindingsError, match=re.escape(words)):
         notebook_launcher(print, **keywords)
+    with pytest.raises(FindingsError, match="function: `.train.` cannot be called"):
+        notebook_launcher("train", (), 1)
 
 
 def test_processes_are_started_anew_where_fork_cannot_be(cells):
