@@ -75,7 +75,7 @@ def test_impossible_arguments_are_refused(keywords, words):
     """Before anything is started."""
     with pytest.raises(FindingsError, match=re.escape(words)):
         notebook_launcher(print, **keywords)
-    with pytest.raises(FindingsError, match="function: `.train.` cannot be called"):
+    with pytest.raises(FindingsError, match=r"function: `'train'` cannot be called"):
         notebook_launcher("train", (), 1)
 
 
