@@ -16,6 +16,8 @@ from ...spec.findings import Finding, FindingsError, finding
 from ..world import World
 from .tensors import Piece
 
+_KEPT = "those that are there stay as they are"
+
 
 class Staging:
     """The copy of pieces that a thread writes from. Its memory is kept for the next one."""
@@ -59,11 +61,19 @@ class Background:
             self._group = dist.new_group(backend="gloo")
 
     def everyone(self, value: Any) -> list[Any]:
-        """The objects of all processes, in order of rank; for the thread."""
+        """The objects of all processes, in order of rank; for the thread.
+
+        Raises:
+            FindingsError: J524, another process is gone.
+        """
         if self._group is None:
             return [value]
         found: list[Any] = [None] * self._world.size
-        dist.all_gather_object(found, value, group=self._group)
+        try:
+            dist.all_gather_object(found, value, group=self._group)
+        except RuntimeError as error:
+            cause = "a checkpoint could not be written: another process ended, or was ended, before its part was there"
+            raise FindingsError((finding("J524", cause, next_step=_KEPT),)) from error
         return found
 
     def start(self, work: Callable[[], object]) -> None:
@@ -94,7 +104,7 @@ class Background:
             self._failed = error.findings
         except Exception as error:  # noqa: BLE001 - the training's thread says it; a peer may be gone
             cause = f"a checkpoint could not be written: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            self._failed = (finding("J524", cause, next_step="those that are there stay as they are"),)
+            self._failed = (finding("J524", cause, next_step=_KEPT),)
 
 
 def _remove(paths: list[Path]) -> None:
