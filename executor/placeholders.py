@@ -63,6 +63,12 @@ class Values:
                 found = self._known[name]
         return shlex.quote(found) if part.quote else found
 
+    @property
+    def restarts(self) -> int:
+        """How often all processes of the job may start again."""
+        nodes = self._plan.spec.get("nodes", {})
+        return int(nodes.get("max_restarts", 0))
+
     def fill(self, text: Text) -> str:
         """The text with its placeholders replaced; nothing else in it has a meaning."""
         if isinstance(text, str):

@@ -24,13 +24,14 @@ from .screen import Source
 
 @dataclass(frozen=True, eq=False)
 class Started:
-    """A command that runs: its process, the files its output goes to, and what it is called."""
+    """A command that runs: its process, the files its output goes to, and how often its processes may start again."""
 
     command: Command
     process: subprocess.Popen[bytes]
     logs: Mapping[Source, Path]
     agent_log: Path | None = None
     stdin: BinaryIO | None = None
+    restarts: int = 0
 
     @property
     def inherits(self) -> bool:
@@ -87,6 +88,7 @@ def start(command: Command, values: Values, settings: Settings, run_dir: Path, i
         process,
         {Source(rank, "stdout", tagged): out, Source(rank, "stderr", tagged): err},
         stdin=_feed(process, command, values),
+        restarts=values.restarts,
     )
 
 

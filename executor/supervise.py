@@ -21,6 +21,7 @@ from .interrupts import Interrupt, Interrupts, in_foreground
 from .model import Failure, failure_of
 from .processes import Started
 from .procfs import exit_descriptor
+from .restarts import Restarts
 from .screen import Screen, Source
 from .torchelastic import Deaths, attempt_of, failed_attempt, first_failure, read_report, reported_failure, worker_logs
 
@@ -58,7 +59,8 @@ class Supervisor:
         self._limit = timeout
         self._until = None if timeout is None else time.monotonic() + timeout
         self._timed_out = False
-        self._follower = Follower(screen)
+        self._restarts = Restarts(screen)
+        self._follower = Follower(self._restarts)
         self._selector = selectors.DefaultSelector()
         self._selector.register(interrupts.wake, selectors.EVENT_READ)
         self._running: list[Started] = []
@@ -125,6 +127,7 @@ class Supervisor:
 
     def _watch(self, item: Started) -> None:
         self._running.append(item)
+        self._restarts.watch(item)
         for source, path in item.logs.items():
             self._follow(source, path)
         if item.agent_log is not None:

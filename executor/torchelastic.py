@@ -24,7 +24,8 @@ _ENTRY = re.compile(
     rb"  exitcode +: (-?\d+) +\(pid: (\d+)\)",
     re.MULTILINE,
 )
-_NOTED = re.compile(rb"failed \(exitcode: (-?\d+)\) local_rank: (\d+) \(pid: (\d+)\)")
+#: How an agent notes the end of a process: its exit code, its number on the machine, its process id.
+NOTED = re.compile(rb"failed \(exitcode: (-?\d+)\) local_rank: (\d+) \(pid: (\d+)\)")
 _ROOT = b"\nRoot Cause (first observed failure):\n"
 _REPORT = b" FAILED\n---"
 _MOST = 4 << 20  # a report holds a traceback for each failed worker of this machine
@@ -82,7 +83,7 @@ def reported_failure(log: Path) -> Failure | None:
 
 def failed_attempt(log: Path, deaths: Deaths, attempt: int, ranks: tuple[int, ...]) -> Failure | None:
     """What ended an attempt that the agent has followed by another: its note, unless another worker ended before."""
-    noted = [Reported(int(rank), int(code), int(pid)) for code, rank, pid in _NOTED.findall(_end_of(log))]
+    noted = [Reported(int(rank), int(code), int(pid)) for code, rank, pid in NOTED.findall(_end_of(log))]
     first = next((pid for pid in deaths.order if deaths.places.get(pid, (None, 0))[0] == attempt), None)
     if first is not None and (not noted or noted[-1].pid != first):
         rank, code = _rank(ranks, deaths.places[first][1]), deaths.codes.get(first)

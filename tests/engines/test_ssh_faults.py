@@ -136,3 +136,25 @@ def test_program_that_a_machine_lacks_is_named(jobc_command, folder, ssh_job, se
     assert done.returncode not in (0, 2)
     assert "n3 failed: exit code" in done.stderr
     assert re.search(f"{said}.*(not found|No such file)|{missing}: (command )?not found", done.stderr), done.stderr
+
+
+def test_restart_on_another_machine_is_said(jobc_command, folder, ssh_job):
+    """The rank, its machine and how it ended, once for each restart; the last failure is the job's."""
+    script = """
+import os, sys, time
+attempt, rank = int(os.environ["TORCHELASTIC_RESTART_COUNT"]), os.environ["RANK"]
+print("attempt", attempt, flush=True)
+time.sleep(1)
+if rank == "1":
+    sys.exit(10 + attempt)
+time.sleep(600)
+"""
+    ssh_job(script, per_node=2)
+    done = jobc_command("run", "job.yaml", "target.hosts=[n1]", "nodes.max_restarts=1")
+    assert done.returncode == 11, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("jobc: ") and " failed: " in line]
+    again = "jobc: rank 1 on n1 failed: exit code 10; all processes start again (restart 1)"
+    assert said == [again, "jobc: rank 1 on n1 failed: exit code 11"]
+    assert sorted(done.stdout.splitlines()) == sorted(
+        f"[{rank}] attempt {number}" for rank in (0, 1) for number in (0, 1)
+    )
