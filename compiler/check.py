@@ -9,7 +9,7 @@ from ..spec import Finding, ResolvedSpec, finding
 from ..spec.capabilities import planned_kinds
 from ..spec.model import Cpu, Ddp, Fsdp, Gpu, NoParadigm, Paradigm
 from ..spec.training import Compile, Dataloader
-from . import formats, sharding
+from . import formats, secrets, sharding
 from .launchers import launcher_of
 
 _RESERVED = re.compile(
@@ -32,6 +32,7 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     yield from _data(spec)
     yield from _sending(spec)
     yield from _variables(spec)
+    yield from secrets.check(spec)
 
 
 def _what_runs(spec: ResolvedSpec) -> Iterator[Finding]:

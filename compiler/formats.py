@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..spec import Finding, ResolvedSpec, finding
-from ..spec.model import Cpu
+from ..spec.model import Cpu, Gpu
 from ..spec.paradigms import Fsdp
-from ..spec.precisions import Fp8
+from ..spec.precisions import Bf16, Fp8
 
 #: Settings of fp8 that not every library has: who has it, and the value that changes nothing.
 _OWNERS: dict[str, tuple[tuple[str, ...], Any]] = {
@@ -34,6 +34,8 @@ _DELAYED = ("margin", "interval", "amax_history_length", "amax_algorithm")
 def check(spec: ResolvedSpec) -> Iterator[Finding]:
     """Every contradiction of the chosen number format."""
     precision = spec.job.precision
+    if isinstance(precision, Bf16 | Fp8):
+        yield from _devices(spec)
     if not isinstance(precision, Fp8):
         return
     if isinstance(spec.job.hardware, Cpu):
@@ -46,6 +48,22 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     yield from _scaling(spec, precision)
     if precision.all_gather and not isinstance(spec.job.paradigm, Fsdp):
         yield _without_effect(spec, "all_gather", "only `paradigm: fsdp` gathers parameters")
+
+
+def _devices(spec: ResolvedSpec) -> Iterator[Finding]:
+    """A number format that the devices do not have."""
+    hardware, precision = spec.job.hardware, spec.job.precision
+    if not isinstance(hardware, Gpu) or hardware.model is None:
+        return
+    from ..spec.catalogue import accelerators
+
+    found = accelerators()[hardware.model]
+    word = "fp8" if isinstance(precision, Fp8) else "bf16"
+    if not (found.fp8 if isinstance(precision, Fp8) else found.bf16):
+        cause = f"`precision: {word}` is no number format of `hardware.model: {hardware.model}`, the {found.title}"
+        place = spec.place("precision.kind")
+        step = f"use `precision: {'bf16' if found.bf16 else 'fp16'}`"
+        yield finding("J323", cause, place=place, next_step=step)
 
 
 def _scaling(spec: ResolvedSpec, precision: Fp8) -> Iterator[Finding]:

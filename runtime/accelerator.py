@@ -18,6 +18,7 @@ from .checkpoint.contents import Training
 from .checkpoint.face import Checkpointed
 from .communication import sender
 from .data import LoaderParts, PreparedLoader
+from .devices import confirm
 from .gradients import Gradients
 from .joining import uneven
 from .kinds import DistributedType, kind_of_job
@@ -138,6 +139,7 @@ class Accelerator(Checkpointed, LaterView):
         spec = world.read_spec(environment)
         settings = settle(spec, said.keywords)
         found, self._group = world.join(environment, settings.hardware, spec, said.group)
+        confirm(settings.hardware, found.device)
         super().__init__(found)
         settings = self._configure(arguments.amend(settings, said, spec, found.size), said.project)
         if settings.seed is not None:

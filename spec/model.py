@@ -44,6 +44,40 @@ class Cpu(Kind, frozen=True, tag="cpu"):
     threads_per_process: Threads | None = None
 
 
+Model = Literal[
+    "k80",
+    "p100",
+    "v100",
+    "t4",
+    "rtx2080ti",
+    "a100",
+    "a30",
+    "a10",
+    "a10g",
+    "a40",
+    "a6000",
+    "rtx3090",
+    "l4",
+    "l40",
+    "l40s",
+    "rtx4090",
+    "rtx6000ada",
+    "rtx5090",
+    "rtxpro6000",
+    "h100",
+    "h800",
+    "h200",
+    "gh200",
+    "b200",
+    "gb200",
+    "b300",
+    "mi210",
+    "mi250x",
+    "mi300x",
+    "mi325x",
+    "mi350x",
+    "mi355x",
+]
 Numa = Annotated[
     Literal["none", "node", "socket", "exclusive", "core-complex"],
     Meta(
@@ -66,6 +100,10 @@ class Gpu(Kind, frozen=True, tag="gpu"):
     ] = None
     threads_per_process: Threads | None = None
     numa_binding: Numa = "none"
+    model: Annotated[
+        Model | None,
+        Meta(description="Model of the GPUs, which each process finds there or ends; unset takes any."),
+    ] = None
 
 
 # --- nodes and target -----------------------------------------------------------------------------------------------

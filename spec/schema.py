@@ -188,6 +188,8 @@ class _Maker:
         parts = [self._leaf(kind, text=text) for kind in _members(info)]
         words = [part for part in parts if "enum" in part]
         others = [part for part in parts if "enum" not in part]
+        if words and not others:
+            return _or_null(words[0])
         if words:
             (other,) = others
             return {"if": {"type": "string"}, "then": words[0], "else": other}
