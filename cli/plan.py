@@ -55,8 +55,6 @@ def command(
         from ..compiler.plan import encode
 
         click.echo(encode(planned))
-    elif form == "sh" and any(command.host is not None for node in planned.nodes for command in node.commands):
-        raise click.UsageError("The sh form runs a job on the machine that it is on, and this one runs on others.")
     elif form == "sh":
         from ..compiler.shell import render_shell
 

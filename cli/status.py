@@ -46,7 +46,7 @@ def command(form: str, run: str) -> int:
 
 
 def _lines(run_dir: Path, record: Record, plan: LaunchPlan) -> list[tuple[str, str]]:
-    nodes, processes = len(plan.nodes), plan.processes
+    nodes, processes = plan.machines, plan.processes
     took = in_words(seconds(record.started, record.ended))
     found = [
         ("run", record.run_id),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 from typing import Any
 
 import msgspec
 
 from ..spec import ResolvedSpec
-from .plan import Command, LaunchPlan, RunCommand, RunTogether, Step, WriteFile
+from .plan import Command, LaunchPlan, NodeGroup, RunCommand, RunForNodes, Step, WriteFile
 from .quoting import plain, shown, shown_argv
 from .text import flat_values, node_names
 
@@ -44,7 +44,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """Everything in which two plans differ.
 
     `steps` are those of `submit` and the other verbs, `commands` those of the nodes, `environment` what jobc adds for
-    them. Nodes that differ in the same way are one entry. `inputs` are the files that are brought along, by hash.
+    them. `inputs` are the files that are brought along, by hash.
     """
 
     fields: tuple[Field, ...]
@@ -65,9 +65,9 @@ def compare(before: Side, after: Side) -> Difference:
     one, two = before.plan, after.plan
     return Difference(
         fields=tuple(_fields(before.spec, after.spec)),
-        steps=tuple(_lines(_verbs(one), _verbs(two))),
-        commands=tuple(_folded(_lines(_commands(one), _commands(two)))),
-        environment=tuple(_folded(_lines(_environment(one), _environment(two)))),
+        steps=tuple(_lines(verbs(one), verbs(two))),
+        commands=tuple(_of_nodes(one, two, _commands)),
+        environment=tuple(_of_nodes(one, two, _environment)),
         files=tuple(_lines(_files(one), _files(two))),
         inputs=tuple(_lines(_inputs(one), _inputs(two))),
     )
@@ -111,19 +111,20 @@ def _lines(one: dict[str, tuple[str, ...]], two: dict[str, tuple[str, ...]]) -> 
         )
 
 
-def _folded(found: Iterable[Lines]) -> Iterator[Lines]:
-    """Entries of nodes that differ in the same way, as one."""
-    alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
-    for item in found:
-        alike.setdefault((item.before, item.after), []).append(int(item.where))
-    for (before, after), nodes in alike.items():
-        yield Lines(where=node_names(nodes), before=before, after=after)
+def _of_nodes(one: LaunchPlan, two: LaunchPlan, lines: Callable[[NodeGroup], Iterator[str]]) -> Iterator[Lines]:
+    """What differs between groups of nodes, compared in their order."""
+    before, after = (
+        {str(number): tuple(lines(group)) for number, group in enumerate(plan.nodes)} for plan in (one, two)
+    )
+    for item in _lines(before, after):
+        number = int(item.where)
+        group = two.nodes[number] if number < len(two.nodes) else one.nodes[number]
+        yield msgspec.structs.replace(item, where=node_names(group.numbers))
 
 
-def _commands(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
-    return {
-        str(node.index): tuple(line for command in node.commands for line in _command(command)) for node in plan.nodes
-    }
+def _commands(group: NodeGroup) -> Iterator[str]:
+    for command in group.commands:
+        yield from _command(command)
 
 
 def _command(command: Command) -> Iterator[str]:
@@ -131,12 +132,9 @@ def _command(command: Command) -> Iterator[str]:
     yield shown_argv(command.argv) + (f"   in {shown(command.cwd)}" if command.cwd is not None else "")
 
 
-def _environment(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
-    """The variables of each node; where its commands have different values, each with its ranks."""
-    return {str(node.index): tuple(_variables(node.commands)) for node in plan.nodes}
-
-
-def _variables(commands: tuple[Command, ...]) -> Iterator[str]:
+def _environment(group: NodeGroup) -> Iterator[str]:
+    """The variables of a group of nodes; where its commands have different values, each with its ranks."""
+    commands = group.commands
     for name in sorted({name for command in commands for name in command.env}):
         values = dict.fromkeys(shown(command.env[name]) for command in commands if name in command.env)
         for value in values:
@@ -152,7 +150,8 @@ def _variables(commands: tuple[Command, ...]) -> Iterator[str]:
         yield f"{prefix}* is taken away where it is inherited"
 
 
-def _verbs(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
+def verbs(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
+    """The steps of every verb as lines, and the secrets."""
     verbs = {"submit": plan.submit, "status": plan.status, "logs": plan.logs, "stop": plan.stop}
     found = {name: tuple(_step(step) for step in steps) for name, steps in verbs.items()}
     return {**found, "secrets": plan.secrets}
@@ -163,11 +162,11 @@ def _step(step: Step) -> str:
         return f"write {shown(step.path)}, mode {step.mode:o}"
     if isinstance(step, RunCommand):
         return f"run {shown_argv(step.command.argv)}"
-    if isinstance(step, RunTogether):
-        return f"run at once {'; '.join(shown_argv(command.argv) for command in step.commands)}"
+    if isinstance(step, RunForNodes):
+        return f"run for each node, {step.at_once} at once: {shown_argv(step.command.argv)}"
     ports = f", needs port {', '.join(map(str, step.ports))} free" if step.ports else ""
     limit = "" if step.timeout is None else f", at most {step.timeout:g} s"
-    return f"start {node_names(list(step.nodes))} and wait{ports}{limit}"
+    return f"start all nodes and wait{ports}{limit}"
 
 
 def _files(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:

@@ -6,7 +6,9 @@ imitate. Its canonical JSON and its digest are the same on every machine.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import zlib
 from typing import Any, Literal
 
 import msgspec
@@ -17,18 +19,23 @@ from ..spec.parts import FrozenDict, freeze
 FORMAT = 1
 
 #: What the executor supplies. `spec` is the plan's own resolved document as JSON, `packed_spec` the same as `JOBC_SPEC`
-#: carries it where no disk is shared, `pid` the executor's process id, `secret` the value of a variable.
-Name = Literal["run_id", "run_dir", "project_dir", "python", "port", "spec", "packed_spec", "pid", "secret"]
+#: carries it where no disk is shared, `pid` the executor's process id, `secret` the value of a variable. In commands of
+#: nodes, `node` is the number of the node, `host` its name, `rank` the number in the job of one of its processes.
+Name = Literal[
+    "run_id", "run_dir", "project_dir", "python", "port", "spec", "packed_spec", "pid", "secret", "node", "host", "rank"
+]
 
 
 class Ref(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A placeholder: the name of a value that is known only when the plan runs.
 
-    `name` is the variable of a `secret`. `quote` asks for the value as one word of a POSIX shell.
+    `name` is the variable of a `secret`, `local` the place of a `rank` among the processes of its node. `quote` asks
+    for the value as one word of a POSIX shell.
     """
 
     ref: Name
     name: str = ""
+    local: int = 0
     quote: bool = False
 
 
@@ -40,7 +47,8 @@ Argv = tuple[Text, ...]
 class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A program to start: its argument vector, the variables that jobc adds, and the folder it starts in.
 
-    `ranks` are the processes of the job that it is or that it starts. `output` says where they write: `inherit` keeps
+    `ranks` are the processes that it is or that it starts: in a group of nodes by their place on the node, elsewhere
+    by their number in the job. `output` says where they write: `inherit` keeps
     the terminal of the caller, `capture` sends the command's own output to files of its rank, `torchelastic` says that
     the command is a torchrun agent which does that for its workers itself, `tagged` that its lines are captured and
     carry their ranks already. Inherited variables whose name starts with one of `unset` are taken away, because they
@@ -62,13 +70,22 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         msgspec.structs.force_setattr(self, "env", FrozenDict(self.env))
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One machine: its index, its host where that is known, and the commands that start its processes."""
+class NodeGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Machines that do the same, numbered from `first` on in the order of their hosts, each with so many processes.
 
-    index: int
-    host: Text
-    ranks: tuple[int, ...]
+    The commands are written once, with the placeholders `node`, `host` and `rank`, so that a plan for thousands of
+    machines is as small as one for two.
+    """
+
+    first: int
+    hosts: tuple[str, ...]
+    processes: int
     commands: tuple[Command, ...]
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of the machines in the job."""
+        return range(self.first, self.first + len(self.hosts))
 
 
 class WriteFile(msgspec.Struct, frozen=True, kw_only=True, tag="write", tag_field="kind"):
@@ -85,24 +102,24 @@ class RunCommand(msgspec.Struct, frozen=True, kw_only=True, tag="run", tag_field
     command: Command
 
 
-class RunTogether(msgspec.Struct, frozen=True, kw_only=True, tag="together", tag_field="kind"):
-    """Run commands on this machine at the same time and wait for all; the first that fails ends the others."""
+class RunForNodes(msgspec.Struct, frozen=True, kw_only=True, tag="each", tag_field="kind"):
+    """Run a command on this machine for every node, some at the same time; the first that fails ends the others."""
 
-    commands: tuple[Command, ...]
+    command: Command
+    at_once: int = 32
 
 
 class StartNodes(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="kind"):
-    """Start the commands of nodes on this machine, together, and wait; the first that fails ends the others.
+    """Start the commands of all nodes on this machine, together, and wait; the first that fails ends the others.
 
     `ports` must be free before anything starts. After `timeout` seconds all are asked to end, then ended.
     """
 
-    nodes: tuple[int, ...]
     ports: tuple[int, ...] = ()
     timeout: float | None = None
 
 
-Step = WriteFile | RunCommand | RunTogether | StartNodes
+Step = WriteFile | RunCommand | RunForNodes | StartNodes
 
 
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +135,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     spec: dict[str, Any]
     origins: dict[str, Any]
-    nodes: tuple[Node, ...]
+    nodes: tuple[NodeGroup, ...]
     submit: tuple[Step, ...]
     status: tuple[Step, ...] = ()
     logs: tuple[Step, ...] = ()
@@ -137,11 +154,20 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def processes(self) -> int:
         """Processes of the whole job."""
-        return sum(len(node.ranks) for node in self.nodes)
+        return sum(len(group.hosts) * group.processes for group in self.nodes)
+
+    @property
+    def machines(self) -> int:
+        """Nodes of the job."""
+        return sum(len(group.hosts) for group in self.nodes)
 
     def document(self) -> dict[str, Any]:
         """The JSON form of the spec that each process reads: format version, values and origins."""
         return {"format": self.format, "job": self.spec, "origins": self.origins}
+
+    def packed_document(self) -> str:
+        """The same as one word, for processes that share no disk: `z:`, then it compressed, in URL-safe base64."""
+        return "z:" + base64.urlsafe_b64encode(zlib.compress(canonical(self.document()), 9)).decode()
 
 
 def digest(plan: LaunchPlan) -> str:

@@ -25,14 +25,22 @@ def plain(text: Text) -> str:
 
 
 def _named(part: Ref) -> str:
+    if part.ref == "rank":
+        return f"rank of process {part.local}"
     return f"{part.ref} {part.name}" if part.name else part.ref
 
 
 def shell(text: Text) -> str:
-    """A text as a word of a POSIX shell, placeholders as the variables of their name."""
+    """A text as a word of bash, placeholders as the variables of their name."""
     if isinstance(text, str):
         return shlex.quote(text)
-    return "".join(f'"${{{part.ref}}}"' if isinstance(part, Ref) else part and shlex.quote(part) for part in text)
+    return "".join(_variable(part) if isinstance(part, Ref) else part and shlex.quote(part) for part in text)
+
+
+def _variable(part: Ref) -> str:
+    if part.ref == "rank":
+        return f'"$((node * per_node + {part.local}))"'
+    return f'"${{{part.name or part.ref}{"@Q" if part.quote else ""}}}"'
 
 
 def shown_argv(argv: Argv) -> str:
@@ -40,11 +48,15 @@ def shown_argv(argv: Argv) -> str:
     return " ".join(shown(word) for word in argv)
 
 
-def shell_command(command: Command) -> str:
-    """A command with its variables and its folder, as a line of a POSIX shell that replaces the shell."""
+def shell_command(command: Command, timeout: float | None = None) -> str:
+    """A command with its variables, its folder and its time limit in seconds, as a line of bash that replaces it."""
     env = [f"{name}={shell(value)}" for name, value in command.env.items()]
     unset = "".join(f'unset "${{!{prefix}@}}"; ' for prefix in command.unset)
-    words = unset + " ".join(["exec", *(["env", *env] if env else []), *(shell(word) for word in command.argv)])
+    limit = [] if timeout is None else ["timeout", "--kill-after=30", f"{timeout:g}"]
+    if limit and command.output == "inherit":
+        limit.insert(1, "--foreground")  # it keeps the terminal
+    words = [*limit, *(["env", *env] if env else []), *(shell(word) for word in command.argv)]
+    words = unset + " ".join(["exec", *words])
     return words if command.cwd is None else f"cd -- {shell(command.cwd)} && {words}"
 
 

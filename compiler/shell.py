@@ -7,7 +7,19 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from .plan import LaunchPlan, Ref, RunCommand, RunTogether, StartNodes, Step, WriteFile, canonical
+from .plan import (
+    Command,
+    LaunchPlan,
+    NodeGroup,
+    Ref,
+    RunCommand,
+    RunForNodes,
+    StartNodes,
+    Step,
+    Text,
+    WriteFile,
+    canonical,
+)
 from .quoting import shell, shell_command
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -38,7 +50,10 @@ def render_shell(plan: LaunchPlan, here: Mapping[str, str]) -> str:
         plan=plan,
         here=[(name, shell(value)) for name, value in here.items()],
         steps=[_step(step, plan, document) for step in plan.submit],
+        remote=any(command.host is not None for group in plan.nodes for command in group.commands),
+        per_node=_uses(plan, "rank"),
         uses_port=_uses(plan, "port"),
+        packed_spec=plan.packed_document() if _uses(plan, "packed_spec") else None,
     )
 
 
@@ -53,24 +68,50 @@ def _step(step: Step, plan: LaunchPlan, document: str) -> dict[str, object]:
             return {
                 "kind": "write",
                 "path": shell(step.path),
-                "content": shell(content),
+                "print": _print(content),
                 "mode": f"{step.mode:o}",
             }
         case RunCommand():
             return {"kind": "run", "line": shell_command(step.command)}
-        case RunTogether():
-            return {"kind": "run", "line": "; ".join(f"({shell_command(command)})" for command in step.commands)}
+        case RunForNodes():
+            groups = [_group(group, (step.command,), None) for group in plan.nodes]
+            return {"kind": "each", "groups": groups, "at_once": step.at_once}
         case StartNodes():
-            commands = [command for index in step.nodes for command in plan.nodes[index].commands]
-            lines = [
-                {"line": shell_command(command), "output": command.output, "rank": command.ranks[0]}
-                for command in commands
-            ]
-            return {"kind": "start", "commands": lines}
+            groups = [_group(group, group.commands, step.timeout) for group in plan.nodes]
+            return {"kind": "start", "groups": groups, "output": plan.nodes[0].commands[0].output}
+
+
+def _print(content: Text) -> str:
+    """The command that prints a text. No word of a shell holds a null byte, but printf can end words with one."""
+    if isinstance(content, str) and content.endswith("\0"):
+        return " ".join(["printf '%s\\0'", *(shell(word) for word in content[:-1].split("\0"))])
+    return f"printf '%s' {shell(content)}"
+
+
+def _group(group: NodeGroup, commands: tuple[Command, ...], timeout: float | None) -> dict[str, object]:
+    return {
+        "first": group.first,
+        "hosts": [shell(host) for host in group.hosts],
+        "processes": group.processes,
+        "commands": [
+            {
+                "line": shell_command(command, timeout),
+                "output": command.output,
+                "rank": command.ranks[0] if command.ranks else 0,
+                "stdin": None if command.stdin is None else shell(command.stdin),
+            }
+            for command in commands
+        ],
+    }
 
 
 def _uses(plan: LaunchPlan, name: str) -> bool:
     texts = [
-        text for node in plan.nodes for command in node.commands for text in (*command.argv, *command.env.values())
+        text
+        for group in plan.nodes
+        for command in group.commands
+        for text in (*command.argv, *command.env.values(), command.stdin or "")
     ]
-    return any(part == Ref(name) for text in texts if not isinstance(text, str) for part in text)  # pyright: ignore[reportArgumentType]
+    return any(
+        isinstance(part, Ref) and part.ref == name for text in texts if not isinstance(text, str) for part in text
+    )

@@ -55,7 +55,7 @@ def _table(plans: tuple[Planned, ...], paint: Paint) -> list[str]:
             str(number),
             *(_cut(words[number - 1].partition("=")[2]) for words in varying),
             planned.plan.digest[:8],
-            f"{len(planned.plan.nodes)} x {planned.spec.job.processes_per_node}",
+            f"{planned.plan.machines} x {planned.spec.job.processes_per_node}",
         ]
         for number, planned in enumerate(plans, 1)
     ]

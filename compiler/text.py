@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 
 from ..spec import Finding, ResolvedSpec
 from ..spec.untyped import as_dict, as_list
-from .plan import Command, LaunchPlan, Node, Ref, RunCommand, RunTogether, StartNodes, WriteFile
+from .plan import Command, LaunchPlan, NodeGroup, Ref, RunCommand, RunForNodes, StartNodes, WriteFile
 from .quoting import plain, shown, shown_argv
 
 _LABEL = 11  # columns before the text: two, the label, one or more
-_NAMED = 8  # machines that are named before they are counted
+_NAMED = 8  # machines and files that are named before they are counted
 _REPEATED = 4  # commands of a node that are shown before they are folded
 
 
@@ -93,7 +93,7 @@ def _headline(plan: LaunchPlan, spec: ResolvedSpec, paint: Paint) -> str:
     job = spec.job
     hardware = type(job.hardware).__struct_config__.tag
     device = "process" if hardware == "auto" else hardware
-    count = len(plan.nodes)
+    count = plan.machines
     total = plan.processes
     sum_ = f"{count} node{'s' if count > 1 else ''} x {job.processes_per_node} {device}"
     processes = f"{total} process{'es' if total > 1 else ''}"
@@ -172,12 +172,11 @@ def _steps(plan: LaunchPlan, paint: Paint) -> Iterator[str]:
                 line = f"write  {shown(step.path)}  {paint.dim(f'{what}, mode {step.mode:o}')}"
             case RunCommand():
                 line = f"run    {shown_argv(step.command.argv)}"
-            case RunTogether():
-                line = f"run    {len(step.commands)} at once: {shown_argv(step.commands[0].argv)}"
-                if len(step.commands) > 1:
-                    line += f"  {paint.dim('and the same for the others')}"
+            case RunForNodes():
+                line = f"run    {shown_argv(step.command.argv)}"
+                line += f"  {paint.dim(f'for each node, {step.at_once} at once')}"
             case StartNodes():
-                line = f"start  {node_names(list(step.nodes))} and wait"
+                line = f"start  {node_names(range(plan.machines))} and wait"
                 if step.ports:
                     ports = ", ".join(str(port) for port in step.ports)
                     line += f"  {paint.dim(f'needs port {ports} free')}"
@@ -188,59 +187,45 @@ def _steps(plan: LaunchPlan, paint: Paint) -> Iterator[str]:
 
 
 def _size(step: WriteFile) -> str:
-    lines = plain(step.content).count("\n") + 1
+    text = plain(step.content)
+    if text.endswith("\0"):  # a list of files
+        names = text[:-1].split("\0")
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        return f"{len(names)} file{'s' if len(names) > 1 else ''}: {' '.join(map(shown, names[:_NAMED]))}{more}"
+    lines = text.count("\n") + 1
     return f"{lines} line{'s' if lines > 1 else ''}"
 
 
 def _nodes(plan: LaunchPlan, paint: Paint) -> Iterator[list[str]]:
-    """What is started on each node; nodes that differ in nothing but their name and number are shown once."""
-    alike: list[tuple[list[str], list[Node]]] = []
-    for node in plan.nodes:
-        lines = list(_commands(node, paint, folded=len(plan.nodes) > 1))
-        if alike and alike[-1][0] == lines:
-            alike[-1][1].append(node)
-        else:
-            alike.append((lines, [node]))
-    for lines, nodes in alike:
-        first, last = nodes[0], nodes[-1]
-        margin = f"node {first.index}" if len(nodes) == 1 else f"nodes {first.index}-{last.index}"
-        hosts = [shown(node.host) for node in nodes[:_NAMED]] + (["..."] if len(nodes) > _NAMED else [])
-        where = [] if first.host == "localhost" else [paint.dim(f"<host> {' '.join(hosts)}")]
-        yield [label(margin if not number else "", paint) + line for number, line in enumerate([*where, *lines])]
+    """What is started on the nodes, once for those that do the same."""
+    for group in plan.nodes:
+        hosts = [shown(host) for host in group.hosts[:_NAMED]] + (["..."] if len(group.hosts) > _NAMED else [])
+        where = [] if group.hosts == ("localhost",) else [paint.dim(f"<host> {' '.join(hosts)}")]
+        lines = [*where, *_commands(group, paint)]
+        margin = node_names(group.numbers)
+        yield [label("" if number else margin, paint) + line for number, line in enumerate(lines)]
 
 
-def _commands(node: Node, paint: Paint, *, folded: bool) -> Iterator[str]:
-    """The commands of a node; with `folded`, its name and number are placeholders."""
-    for command in node.commands[:_REPEATED]:
-        own = _own_variables(node.commands, command)
-        text = shown_argv(tuple("<host>" if word == node.host else word for word in command.argv))
-        text = text.replace("'<host>'", "<host>")
+def _commands(group: NodeGroup, paint: Paint) -> Iterator[str]:
+    for command in group.commands[:_REPEATED]:
+        own = _own_variables(group.commands, command)
+        text = shown_argv(command.argv)
         if command.title is not None and "-m" in command.argv:
             name = shown(command.argv[command.argv.index("-m") + 1])
             text = text.replace(f"{name} ", f"{name} {paint.dim(f'({command.title})')} ", 1)
         yield f"{' '.join([*own, ''])}{text}"
         if command.stdin is not None:
-            for line in plain(command.stdin).splitlines():
-                yield paint.dim(
-                    f"  | {line.replace(f'--node-rank={node.index} ', '--node-rank=<n> ') if folded else line}"
-                )
-    if len(node.commands) > _REPEATED:
-        yield paint.dim(f"... and {len(node.commands) - _REPEATED} more, to rank {node.ranks[-1]}")
-    cwd = node.commands[0].cwd
+            yield from (paint.dim(f"  | {line}") for line in plain(command.stdin).splitlines())
+    if len(group.commands) > _REPEATED:
+        yield paint.dim(f"... and {len(group.commands) - _REPEATED} more, to rank {group.processes - 1}")
+    cwd = group.commands[0].cwd
     if cwd is not None:
         yield paint.dim(f"in {shown(cwd)}")
 
 
-def node_names(nodes: list[int]) -> str:
-    """Nodes in words: `node 3`, `nodes 0-255`, `nodes 0-3, 7`."""
-    runs: list[list[int]] = []
-    for node in nodes:
-        if runs and runs[-1][-1] == node - 1:
-            runs[-1].append(node)
-        else:
-            runs.append([node])
-    words = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
-    return f"node{'s' if len(nodes) > 1 else ''} {', '.join(words)}"
+def node_names(numbers: range) -> str:
+    """Nodes in words: `node 3`, `nodes 0-255`."""
+    return f"node {numbers[0]}" if len(numbers) == 1 else f"nodes {numbers[0]}-{numbers[-1]}"
 
 
 def _own_variables(commands: tuple[Command, ...], command: Command) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..compiler.plan import Command, LaunchPlan
 from .follow import Display, Follower
+from .nodes import node_commands
 from .screen import Sink, Source
 from .torchelastic import worker_logs
 
@@ -50,7 +51,7 @@ class Matching:
 
 def inherits(plan: LaunchPlan) -> bool:
     """Whether the run's processes write to the streams of whoever started it, and to no files of their own."""
-    return all(command.output == "inherit" for node in plan.nodes for command in node.commands)
+    return all(command.output == "inherit" for group in plan.nodes for command in group.commands)
 
 
 def sources(plan: LaunchPlan, run_dir: Path, rank: int | None = None) -> list[tuple[Source, Path]]:
@@ -60,9 +61,8 @@ def sources(plan: LaunchPlan, run_dir: Path, rank: int | None = None) -> list[tu
         path = logs / SCREEN_LOG
         return [(Source(0, "stdout"), path)] if path.exists() else []
     found: list[tuple[Source, Path]] = []
-    for node in plan.nodes:
-        for command in node.commands:
-            found += _written(logs, command, node.index)
+    for number, command in enumerate(node_commands(plan)):
+        found += _written(logs, command, number)
     return [(source, path) for source, path in found if rank is None or source.tagged or source.rank == rank]
 
 
@@ -109,7 +109,7 @@ def _tagged(display: Display, rank: int) -> Display:
 
 def follow(plan: LaunchPlan, run_dir: Path, display: Display, rank: int | None, running: Callable[[], bool]) -> None:
     """Hand everything that is written to a display, as it comes, until the run ends."""
-    tagged = any(command.output == "tagged" for node in plan.nodes for command in node.commands)
+    tagged = any(command.output == "tagged" for group in plan.nodes for command in group.commands)
     follower = Follower(_tagged(display, rank) if tagged and rank is not None else display)
     known: set[Path] = set()
     going_on = True

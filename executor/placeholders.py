@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import shlex
 import socket
-import zlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from ..compiler.plan import Command, LaunchPlan, Name, Ref, RunCommand, RunTogether, Step, Text, WriteFile, canonical
+from ..compiler.plan import Command, LaunchPlan, Name, Ref, RunCommand, RunForNodes, Step, Text, WriteFile, canonical
+from .nodes import for_nodes, node_commands
 
 
 class Values:
@@ -46,7 +45,7 @@ class Values:
 
     @cached_property
     def _packed_spec(self) -> str:
-        return "z:" + base64.urlsafe_b64encode(zlib.compress(self._spec.encode(), 9)).decode()
+        return self._plan.packed_document()
 
     def value(self, part: Ref) -> str:
         """What a placeholder stands for."""
@@ -105,10 +104,9 @@ def commands(plan: LaunchPlan, step: Step) -> tuple[Command, ...]:
         return ()
     if isinstance(step, RunCommand):
         return (step.command,)
-    if isinstance(step, RunTogether):
-        return step.commands
-    wanted = set(step.nodes)
-    return tuple(command for node in plan.nodes if node.index in wanted for command in node.commands)
+    if isinstance(step, RunForNodes):
+        return tuple(for_nodes(plan, step.command))
+    return tuple(node_commands(plan))
 
 
 def asks_for(plan: LaunchPlan, steps: tuple[Step, ...], name: Name) -> bool:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..compiler.plan import Command, LaunchPlan, StartNodes, Step, WriteFile
+from ..compiler.plan import Command, LaunchPlan, RunForNodes, StartNodes, Step, WriteFile
 from ..spec.findings import JobcError
 from . import record as records
 from .checks import check
@@ -121,10 +121,12 @@ class _Performance:
             if isinstance(step, WriteFile):
                 self._write(step)
                 continue
-            timeout = step.timeout if isinstance(step, StartNodes) else None
-            ended = self._together(commands(self.plan, step), timeout)
-            if ended != Ended():
-                return ended
+            wanted = commands(self.plan, step)
+            for first in range(0, len(wanted), size := step.at_once if isinstance(step, RunForNodes) else len(wanted)):
+                timeout = step.timeout if isinstance(step, StartNodes) else None
+                ended = self._together(wanted[first : first + size], timeout, first)
+                if ended != Ended():
+                    return ended
         return Ended()
 
     def _write(self, step: WriteFile) -> None:
@@ -136,12 +138,12 @@ class _Performance:
         except OSError as error:
             raise records.unwritable(path, error) from error
 
-    def _together(self, wanted: Sequence[Command], timeout: float | None) -> Ended:
+    def _together(self, wanted: Sequence[Command], timeout: float | None, first: int) -> Ended:
         grace = self.settings.grace
         supervisor = Supervisor(self.run_dir, self.family, self.screen, self.interrupts, grace=grace, timeout=timeout)
         started: list[Started] = []
         try:
-            for index, command in enumerate(wanted):
+            for index, command in enumerate(wanted, first):
                 item = start(command, self.values, self.settings, self.run_dir, index)
                 self.family.add(item.process.pid, own_session=not item.inherits)
                 started.append(item)

@@ -15,12 +15,13 @@ from ..plan import Argv, Command, Ref, Text
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """What a target's nodes have where: a launcher asks here for everything that is not in the job.
 
-    `python` is the interpreter, `project` the job's folder, `logs` the folder for logs of processes, `spec` what
-    `JOBC_SPEC` is. `address` and `port` are where processes meet. `output` says where several processes of a node
-    write: to files of each that are at hand here, or to the one stream of their command, with their rank before each
-    line.
+    `node` is the node's number, `python` the interpreter, `project` the job's folder, `logs` the folder for logs of
+    processes, `spec` what `JOBC_SPEC` is. `address` and `port` are where processes meet. `output` says where several
+    processes of a node write: to files of each that are at hand here, or to the one stream of their command, with their
+    rank before each line.
     """
 
+    node: Text = "0"
     python: Text = (Ref("python"),)
     project: Text = (Ref("project_dir"),)
     logs: Text = (Ref("run_dir"), "/logs")
@@ -43,21 +44,19 @@ class Launcher(Protocol):
         """Its own options that the plan sets, so that `launcher_args` may not; None where it takes no options."""
         ...
 
-    def node_commands(self, spec: ResolvedSpec, index: int, site: Site) -> tuple[Command, ...]:
-        """The commands that start the processes of one node, in the order of their ranks.
+    def node_commands(self, spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:
+        """The commands that start the processes of any node, in the order of their ranks.
 
         Args:
             spec: the resolved job.
-            index: which node, from 0.
             site: where things are on the nodes.
         """
         ...
 
 
-def ranks_of(spec: ResolvedSpec, index: int) -> tuple[int, ...]:
-    """Global ranks of the processes of a node: nodes are numbered one after the other."""
-    per_node = spec.job.processes_per_node
-    return tuple(range(index * per_node, (index + 1) * per_node))
+def local_ranks(spec: ResolvedSpec) -> tuple[int, ...]:
+    """The processes of a node by their place on it."""
+    return tuple(range(spec.job.processes_per_node))
 
 
 def entry(spec: ResolvedSpec) -> tuple[str, ...]:

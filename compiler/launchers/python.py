@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from ...spec import ResolvedSpec
-from ..plan import Argv, Command, Text
-from .base import Site, entry, folder, interpreter, prepared, ranks_of, shared_env
+from ..plan import Argv, Command, Ref, Text
+from .base import Site, entry, folder, interpreter, local_ranks, prepared, shared_env
 
 RESTARTS = False
 OPTIONS = None
 
 
-def node_commands(spec: ResolvedSpec, index: int, site: Site) -> tuple[Command, ...]:
+def node_commands(spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:
     """One command for each process. A single process keeps the terminal and needs no variables of a world."""
-    ranks = ranks_of(spec, index)
     argv, shared, cwd = _argv(spec, site), shared_env(spec, site), folder(spec, site)
     if spec.job.processes == 1:
-        return (Command(argv=argv, env=shared, cwd=cwd, ranks=ranks),)
+        return (Command(argv=argv, env=shared, cwd=cwd, ranks=(0,)),)
     return tuple(
         Command(
             argv=argv,
-            env={**_world(spec, rank, local_rank, site), "PYTHONUNBUFFERED": "1", **shared},
+            env={**_world(spec, local_rank, site), "PYTHONUNBUFFERED": "1", **shared},
             cwd=cwd,
-            ranks=(rank,),
+            ranks=(local_rank,),
             output="capture",
         )
-        for local_rank, rank in enumerate(ranks)
+        for local_rank in local_ranks(spec)
     )
 
 
@@ -34,11 +33,11 @@ def _argv(spec: ResolvedSpec, site: Site) -> Argv:
     return prepared(spec, (interpreter(spec, site), *entry(spec)))
 
 
-def _world(spec: ResolvedSpec, rank: int, local_rank: int, site: Site) -> dict[str, Text]:
+def _world(spec: ResolvedSpec, local_rank: int, site: Site) -> dict[str, Text]:
     """The variables that torch.distributed's `env://` initialisation reads, and torchrun's names for the rest."""
     port = spec.job.nodes.rendezvous.port
     return {
-        "RANK": str(rank),
+        "RANK": str(local_rank) if isinstance(site.node, str) else (Ref("rank", local=local_rank),),
         "LOCAL_RANK": str(local_rank),
         "WORLD_SIZE": str(spec.job.processes),
         "LOCAL_WORLD_SIZE": str(spec.job.processes_per_node),

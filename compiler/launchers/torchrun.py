@@ -8,7 +8,7 @@ from __future__ import annotations
 from ...spec import ResolvedSpec
 from ...spec.model import Gpu
 from ..plan import Argv, Command, Ref, Text
-from .base import Site, entry, folder, interpreter, joined, prepared, ranks_of, script_argument, shared_env
+from .base import Site, entry, folder, interpreter, joined, local_ranks, prepared, script_argument, shared_env
 
 RESTARTS = True
 #: Options of torchrun that follow from the document.
@@ -19,11 +19,11 @@ OPTIONS = frozenset({
 })  # fmt: skip
 
 
-def node_commands(spec: ResolvedSpec, index: int, site: Site) -> tuple[Command, ...]:
+def node_commands(spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:
     """The agent's command."""
     streams = site.output == "stream"
     options: Argv = (
-        *_rendezvous(spec, index, site),
+        *_rendezvous(spec, site),
         f"--nproc-per-node={spec.job.processes_per_node}",
         *((f"--max-restarts={spec.job.nodes.max_restarts}",) if spec.job.nodes.max_restarts else ()),
         *_watching(spec),
@@ -37,7 +37,7 @@ def node_commands(spec: ResolvedSpec, index: int, site: Site) -> tuple[Command, 
             argv=prepared(spec, (interpreter(spec, site), "-m", "torch.distributed.run", *options, *_entry(spec))),
             env={"PYTHONUNBUFFERED": "1", **tags, **shared_env(spec, site)},
             cwd=folder(spec, site),
-            ranks=ranks_of(spec, index),
+            ranks=local_ranks(spec),
             output="tagged" if streams else "torchelastic",
             unset=("PET_",),  # torchrun takes the default of every option from PET_<OPTION>
             title="torchrun",
@@ -57,14 +57,14 @@ def _watching(spec: ResolvedSpec) -> Argv:
     )
 
 
-def _rendezvous(spec: ResolvedSpec, index: int, site: Site) -> Argv:
+def _rendezvous(spec: ResolvedSpec, site: Site) -> Argv:
     """`--standalone` takes a free port; an explicit endpoint is never left to torchrun's defaults."""
     nodes = spec.job.nodes
     port: Text = site.port if nodes.rendezvous.port is None else str(nodes.rendezvous.port)
     if nodes.count == 1 and nodes.rendezvous.port is None:
         return ("--standalone",)
     if nodes.count > 1 and nodes.rendezvous.backend == "static":
-        where = (f"--node-rank={index}", f"--master-addr={site.address}", joined("--master-port=", port))
+        where = (joined("--node-rank=", site.node), f"--master-addr={site.address}", joined("--master-port=", port))
         return (f"--nnodes={nodes.count}", *where)
     endpoint = joined(f"--rdzv-endpoint={site.address}:", port)
     return (f"--nnodes={nodes.count}", "--rdzv-backend=c10d", endpoint, ("--rdzv-id=", Ref("run_id")))

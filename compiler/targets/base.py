@@ -9,13 +9,13 @@ import msgspec
 
 from ...spec import Finding, ResolvedSpec
 from ..launchers import Launcher
-from ..plan import Node, Step
+from ..plan import NodeGroup, Step
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """What a target makes of a job: its nodes and the steps of every verb."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[NodeGroup, ...]
     submit: tuple[Step, ...]
     status: tuple[Step, ...]
     logs: tuple[Step, ...]

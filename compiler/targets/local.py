@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ...spec import Finding, Place, ResolvedSpec, finding
 from ..launchers import Launcher
-from ..launchers.base import Site, ranks_of
-from ..plan import Command, Node, Ref, RunCommand, StartNodes, WriteFile
+from ..launchers.base import Site
+from ..plan import Command, NodeGroup, Ref, RunCommand, StartNodes, WriteFile
 from .base import Deployment
 
 
@@ -42,15 +42,15 @@ def _missing(field: str, cause: str, place: Place | None, folder: Path) -> Findi
 
 def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
     """Write the resolved document, start the node's commands, wait."""
-    commands = launcher.node_commands(spec, 0, Site())
+    commands = launcher.node_commands(spec, Site())
     port = spec.job.nodes.rendezvous.port
     status, logs, stop = verbs()
     ports = (port,) if port is not None and spec.job.processes > 1 else ()
     return Deployment(
-        nodes=(Node(index=0, host="localhost", ranks=ranks_of(spec, 0), commands=commands),),
+        nodes=(NodeGroup(first=0, hosts=("localhost",), processes=spec.job.processes_per_node, commands=commands),),
         submit=(
             WriteFile(path=(Ref("run_dir"), "/spec.json"), content=(Ref("spec"),), mode=0o600),
-            StartNodes(nodes=(0,), ports=ports, timeout=_timeout(spec)),
+            StartNodes(ports=ports, timeout=_timeout(spec)),
         ),
         status=status,
         logs=logs,

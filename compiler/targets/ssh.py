@@ -13,11 +13,13 @@ import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from ...spec import Finding, ResolvedSpec, finding
 from ...spec.model import Gpu, Ssh
 from ..launchers import Launcher
-from ..launchers.base import Site, joined, ranks_of
-from ..plan import Argv, Command, Node, Ref, RunTogether, StartNodes, Step, Text, WriteFile
+from ..launchers.base import Site, joined
+from ..plan import Argv, Command, NodeGroup, Ref, RunForNodes, StartNodes, Step, Text, WriteFile
 from ..quoting import shell
 from .base import Deployment
 from .local import missing_files, verbs
@@ -73,19 +75,18 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
     """Copy the job's files to every machine, start every node's script over ssh, wait."""
     target, hosts = _target(spec), _target(spec).hosts or ()
     files = sent_files(spec)
-    nodes = tuple(_node(spec, launcher, index, host) for index, host in enumerate(hosts))
+    nodes = NodeGroup(
+        first=0, hosts=hosts, processes=spec.job.processes_per_node, commands=_commands(spec, launcher, target)
+    )
     listed = WriteFile(path=(Ref("run_dir"), "/files"), content="".join(f"{name}\0" for name in files))
     steps: tuple[Step, ...] = (
         WriteFile(path=(Ref("run_dir"), "/spec.json"), content=(Ref("spec"),), mode=0o600),
         listed,
-        RunTogether(commands=tuple(_copy(spec, target, host) for host in hosts)),
-        StartNodes(
-            nodes=tuple(range(len(hosts))),
-            timeout=None if spec.job.limits.minutes is None else spec.job.limits.minutes * 60,
-        ),
+        RunForNodes(command=_copy(spec, target)),
+        StartNodes(timeout=None if spec.job.limits.minutes is None else spec.job.limits.minutes * 60),
     )
     status, logs, stop = verbs()
-    return Deployment(nodes=nodes, submit=steps, status=status, logs=logs, stop=stop, inputs=_inputs(spec, files))
+    return Deployment(nodes=(nodes,), submit=steps, status=status, logs=logs, stop=stop, inputs=_inputs(spec, files))
 
 
 def sent_files(spec: ResolvedSpec) -> tuple[str, ...]:
@@ -117,10 +118,10 @@ def _target(spec: ResolvedSpec) -> Ssh:
     return target
 
 
-def _node(spec: ResolvedSpec, launcher: Launcher, index: int, host: str) -> Node:
-    target = _target(spec)
+def _commands(spec: ResolvedSpec, launcher: Launcher, target: Ssh) -> tuple[Command, ...]:
     there = f"{target.folder}/{spec.job.name}"
     site = Site(
+        node="0" if spec.job.nodes.count == 1 else (Ref("node"),),
         python="python3",
         project=f"{there}/files",
         logs=(f"{posixpath.relpath('runs', posixpath.join('files', spec.job.workdir))}/", Ref("run_id")),
@@ -128,22 +129,16 @@ def _node(spec: ResolvedSpec, launcher: Launcher, index: int, host: str) -> Node
         address=spec.job.nodes.rendezvous.address or "127.0.0.1",
         output="stream",
     )
-    commands = launcher.node_commands(spec, index, site)
-    return Node(
-        index=index,
-        host=host,
-        ranks=ranks_of(spec, index),
-        commands=tuple(_over_ssh(spec, target, host, command, site) for command in commands),
-    )
+    return tuple(_over_ssh(spec, target, command, site) for command in launcher.node_commands(spec, site))
 
 
-def _over_ssh(spec: ResolvedSpec, target: Ssh, host: str, command: Command, site: Site) -> Command:
+def _over_ssh(spec: ResolvedSpec, target: Ssh, command: Command, site: Site) -> Command:
     return Command(
-        argv=(*_ssh(target), host, "exec bash -s"),
+        argv=(*_ssh(target), (Ref("host"),), "exec bash -s"),
         stdin=_script(spec, command, site),
         ranks=command.ranks,
         output="capture" if command.output == "inherit" else command.output,
-        host=host,
+        host=(Ref("host"),),
         title="ssh",
     )
 
@@ -164,7 +159,7 @@ def _ssh(target: Ssh) -> Argv:
     return tuple(options)
 
 
-def _copy(spec: ResolvedSpec, target: Ssh, host: str) -> Command:
+def _copy(spec: ResolvedSpec, target: Ssh) -> Command:
     """Copies exactly the files that the plan lists. What the machine has beside them stays."""
     there = f"{target.folder}/{spec.job.name}"
     remote = joined("ssh", *(part for word in _ssh(target)[1:] for part in (" ", _word(word))))
@@ -172,10 +167,10 @@ def _copy(spec: ResolvedSpec, target: Ssh, host: str) -> Command:
         argv=(
             "rsync", "--archive", "--copy-links", "--compress", "--from0", ("--files-from=", Ref("run_dir"), "/files"),
             "--rsync-path", f"mkdir -p {there}/files {there}/runs && rsync",
-            "--rsh", remote, (Ref("project_dir"), "/"), f"{host}:{there}/files/",
+            "--rsh", remote, (Ref("project_dir"), "/"), (Ref("host"), f":{there}/files/"),
         ),
         output="tagged",
-        host=host,
+        host=(Ref("host"),),
         title="rsync",
     )  # fmt: skip
 
@@ -234,7 +229,7 @@ def _word(text: Text) -> Text:
     """A text as words of a shell script whose placeholders the executor fills in, quoted."""
     if isinstance(text, str):
         return shell(text)
-    return tuple(shell(part) if isinstance(part, str) else Ref(part.ref, name=part.name, quote=True) for part in text)
+    return tuple(shell(part) if isinstance(part, str) else msgspec.structs.replace(part, quote=True) for part in text)
 
 
 def _inputs(spec: ResolvedSpec, files: tuple[str, ...]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import sys
 
 import msgspec
 import pytest
+from jobc.cli.api import load, plan
 from jobc.compiler.plan import Ref, decode, encode
 
 JOB = "script: train.py\nargs: [--lr, '0.1']\nenv: {A: x, B: y}\nhardware: {kind: cpu, per_node: 2}\n"
@@ -110,3 +111,17 @@ def test_unknown_step_is_refused():
     """A plan of another shape is not half understood."""
     with pytest.raises(msgspec.ValidationError):
         decode(b'{"name": "x", "spec": {}, "origins": {}, "nodes": [], "submit": [{"kind": "explode"}]}')
+
+
+def test_plan_for_thousands_of_machines_is_that_for_two(folder):
+    """Commands are written once for machines that do the same."""
+    made = []
+    for count in (2, 4096):
+        (folder / "hosts").write_text("".join(f"n{number}\n" for number in range(count)))
+        (folder / "job.yaml").write_text("script: train.py\ntarget: {kind: ssh, hosts_file: hosts}\n")
+        made.append(plan(load("job.yaml", env={})))
+    two, many = made
+    assert (two.machines, many.machines, many.processes) == (2, 4096, 4096)
+    assert [group.hosts for group in many.nodes] == [tuple(f"n{number}" for number in range(4096))]
+    changed = [str(text).replace("4096", "2") for text in (many.nodes[0].commands, many.submit[2:])]
+    assert changed == [str(two.nodes[0].commands), str(two.submit[2:])]

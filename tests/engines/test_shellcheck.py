@@ -47,11 +47,18 @@ def test_sh_form_is_good_bash(checked, folder, name):
 
 
 @pytest.mark.parametrize("name", LOCAL)
+def test_sh_form_for_machines_is_good_bash(checked, folder, name):
+    """It holds the scripts of the machines, quoted once more."""
+    made, spec = planned(folder, LOCAL[name] + MACHINES + (HOSTILE if "command" not in LOCAL[name] else ""))
+    checked(render_shell(made, {"project_dir": spec.project_dir, "python": "python3"}))
+
+
+@pytest.mark.parametrize("name", LOCAL)
 def test_script_of_a_node_is_good_bash(checked, folder, name):
     """What goes over ssh, its placeholders filled in with a quoted word."""
     text = LOCAL[name] + MACHINES + (HOSTILE if "command" not in LOCAL[name] else "")
     made, _ = planned(folder, text)
-    for node in made.nodes:
-        for command in node.commands:
+    for group in made.nodes:
+        for command in group.commands:
             parts = command.stdin if isinstance(command.stdin, tuple) else (command.stdin,)
             checked("".join("'a value'" if isinstance(part, Ref) else part for part in parts))

@@ -146,3 +146,43 @@ def test_only_the_listed_files_are_copied(jobc_command, folder, ssh_job):
     assert (done.returncode, done.stdout) == (0, "[0] ran\n")
     files = there / "train/files"
     assert {path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()} == listed
+
+
+@pytest.mark.parametrize(("launcher", "per_node"), [("torchrun", 2), ("python", 2), ("torchrun", 1)])
+def test_script_of_the_plan_does_the_same(jobc_command, folder, ssh_job, launcher, per_node):
+    """The sh form copies, starts both machines, shows their lines and ends with the code of what failed."""
+    ssh_job(GATHER, f"launcher: {launcher}\n", per_node=per_node)
+    script = jobc_command("plan", "job.yaml", "--format", "sh").stdout
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    ranks = range(2 * per_node)
+    assert sorted(done.stdout.splitlines()) == [f"[{rank}] gathered {[*ranks]}" for rank in ranks]
+    script = jobc_command("plan", "job.yaml", "--format", "sh", "args=['7']").stdout
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == (7 if launcher == "python" else 1), done.stderr
+
+
+def test_words_arrive_byte_for_byte_through_the_script(jobc_command, folder, ssh_job):
+    """What the script passes on is quoted for two shells."""
+    hostile = ["$HOME", "`id`", "a'b\"c", "-n", "--", "*", "new\nline", "é\U0001f600", "", "$$", "\\", "x" * 5000]
+    secret = 'it\'s "$HOME" `id` $(id)\n!'
+    there = ssh_job(
+        SHOW, f"args: {json.dumps(hostile, ensure_ascii=False)}\nenv: {{A: {json.dumps(secret)}}}\nsecrets: [TOKEN]\n"
+    )
+    script = jobc_command("plan", "job.yaml", "--format", "sh", "target.hosts=[n1]").stdout
+    env = {**os.environ, "TOKEN": secret}
+    done = subprocess.run(["bash", "-c", script], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((there / "train/files/seen.json").read_text()) == [hostile, {"A": secret, "TOKEN": secret}]
+
+
+def test_script_that_is_ended_leaves_no_process(jobc_command, folder, ssh_job):
+    """Its end closes the connections, however it ends."""
+    there = ssh_job(SLEEP)
+    script = jobc_command("plan", "job.yaml", "--format", "sh").stdout
+    running = subprocess.Popen(["bash", "-c", script], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    pids = [there / f"train/files/pid.{rank}" for rank in range(2)]
+    wait_for(lambda: all(path.exists() and path.read_text() for path in pids))
+    running.kill()
+    wait_for(lambda: not any(alive(int(path.read_text())) for path in pids))
+    running.wait(10)

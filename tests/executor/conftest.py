@@ -15,7 +15,7 @@ from pathlib import Path
 
 import jobc.executor
 import pytest
-from jobc.compiler.plan import Command, LaunchPlan, Node, Ref, StartNodes, WriteFile, encode
+from jobc.compiler.plan import Command, LaunchPlan, NodeGroup, Ref, StartNodes, WriteFile, encode
 
 SPEC = (Ref("run_dir"), "/spec.json")
 DRIVER = """
@@ -81,9 +81,9 @@ class House:
         return str(path)
 
     def plan(self, *commands, name="job", before=(), ports=(), **fields):
-        nodes = (Node(index=0, host="localhost", ranks=tuple(range(len(commands))), commands=commands),)
+        nodes = (NodeGroup(first=0, hosts=("localhost",), processes=len(commands), commands=commands),)
         spec = WriteFile(path=SPEC, content=(Ref("spec"),), mode=0o600)
-        submit = (spec, *before, StartNodes(nodes=(0,), ports=ports))
+        submit = (spec, *before, StartNodes(ports=ports))
         return LaunchPlan(name=name, spec={"a": 1}, origins={}, nodes=nodes, submit=submit, **fields)
 
     def python(self, text, *args, rank=0, output="capture", env=None, name=None):

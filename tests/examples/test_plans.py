@@ -1,0 +1,40 @@
+"""What every example does on every target with every launcher, as committed records."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from jobc.cli.api import load, plan
+from jobc.compiler.diff import verbs
+from jobc.compiler.launchers import LAUNCHERS
+from jobc.compiler.targets import TARGETS
+from jobc.compiler.text import Paint, body
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+GOLDEN = Path(__file__).parent / "golden"
+#: What a target needs to be told.
+TOLD = {"local": (), "ssh": ("target.hosts=[n1,n2]",)}
+
+
+def test_every_target_is_recorded():
+    """A target without records is a target that nobody reviews."""
+    assert set(TOLD) == {kind.__struct_config__.tag for kind in TARGETS}
+
+
+@pytest.mark.parametrize("example", sorted(path.parent.name for path in EXAMPLES.glob("*/job.yaml")))
+@pytest.mark.parametrize("target", sorted(TOLD))
+@pytest.mark.parametrize("launcher", sorted(LAUNCHERS))
+def test_plan_is_the_committed_one(tmp_path, monkeypatch, golden, example, target, launcher):
+    """Steps, commands, files, variables and the verbs of a run's life; the document stands in the example."""
+    folder = tmp_path / example
+    shutil.copytree(EXAMPLES / example, folder, ignore=shutil.ignore_patterns("out", "__pycache__", "checkpoints"))
+    monkeypatch.chdir(folder)
+    words = (f"target={target}", f"launcher={launcher}", *TOLD[target])
+    if launcher == "python":
+        words += ("nodes.max_restarts=0",)  # it has no agent that could start anything again
+    spec = load("job.yaml", words, env={})
+    made = plan(spec)
+    blocks = body(made, spec, Paint(color=False), 110)[1:]
+    lines = [line for block in blocks for line in (*block, "")]
+    lines += [f"  {name:<8} {line}" for name, steps in verbs(made).items() if name != "submit" for line in steps]
+    golden(GOLDEN / f"{example}-{target}-{launcher}.txt", "\n".join(lines) + "\n")
