@@ -115,6 +115,20 @@ def test_strings_arrive_over_ssh(jobc_command, folder, ssh_hosts, ssh_job, launc
     assert_arrived(there / "train" / "files", ["0"], args, [*env, secret])
 
 
+def test_strings_arrive_through_the_shell_form_over_ssh(folder, ssh_hosts, ssh_job):
+    """The script of a job on another machine, run by a bash here, has a bash there run the job."""
+    args, env = strings(9), strings(10)[: COUNT // 2]
+    there = ssh_job("", hosts="[n1]")
+    target = {"kind": "ssh", "hosts": ["n1"], "config": str(ssh_hosts), "folder": str(there)}
+    write(folder, args, env, name="train", python=sys.executable, target=target, launcher="torchrun", hardware="cpu")
+    spec = load("job.yaml", env={})
+    script = render_shell(plan(spec), {"project_dir": spec.project_dir, "python": sys.executable})
+    (folder.parent / "run.sh").write_bytes(script.encode(errors="surrogateescape"))
+    done = subprocess.run(["bash", "../run.sh"], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_arrived(there / "train" / "files", ["0"], args, env)
+
+
 @pytest.mark.parametrize("hardware", ["cpu", "{kind: cpu, per_node: 2}"])
 def test_paths_are_any_bytes(folder, hardware):
     """Folders, scripts and job files whose names are hostile or no UTF-8 run as others do."""
