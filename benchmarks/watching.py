@@ -2,11 +2,10 @@
 
 `python benchmarks/watching.py [ROUNDS]`
 
-Two processes train a tiny model under DistributedDataParallel over gloo. A round has four turns of two seconds in the
-same world, without the watch, with it, with it and without, so that a machine that changes its speed changes both
-alike. Of the rounds' ratios the median is told, and between what it lies with 95 % confidence. Processor time is that
-of all threads of a process; waiting for a core is no part of it. The time that the watch's own thread takes is read
-from its clock.
+Two processes each train a tiny model. The watch looks once a second, and what that costs is lost in the noise of any
+machine; so turns without the watch and with one that looks a hundred times a second follow each other, forth and back.
+A turn's figure is the median of blocks of steps, that of all the median over the rounds, with the limits between which
+it lies with 95 % confidence. The time that the watch's own thread takes, looking once a second, is read from its clock.
 """
 
 from __future__ import annotations
@@ -19,9 +18,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-SECONDS = 2.0
+OFTEN = 100  # looks a second, where the watch has one
+BLOCK = 0.05  # seconds; there are five of those looks in it
+BLOCKS = 30
 REPORTS = 5
 HANGS = """
 import sys, time
@@ -42,57 +45,62 @@ accelerator.backward(model(torch.ones(2, 4)).sum())
 def train(rounds: int) -> None:
     """One of the processes; the first one prints."""
     import torch
-    from jobc.runtime.watching import watch
     from torch import distributed as dist
-    from torch.nn.parallel import DistributedDataParallel
 
     rank = int(os.environ["RANK"])
     store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     dist.init_process_group("gloo", store=dist.PrefixStore("watching", store), rank=rank, world_size=2)
     model = torch.nn.Sequential(torch.nn.Linear(32, 32), torch.nn.ReLU(), torch.nn.Linear(32, 1))
-    model = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     inputs = torch.randn(8, 32)
 
-    def turn(steps: int) -> tuple[float, float]:
-        """The time of a step, and the processor's time."""
-        start, used = time.perf_counter(), time.process_time()
+    def block(steps: int) -> float:
+        start = time.perf_counter()
         for _ in range(steps):
             model(inputs).square().mean().backward()
             optimizer.step()
             optimizer.zero_grad()
-        return (time.perf_counter() - start) / steps, (time.process_time() - used) / steps
+        return (time.perf_counter() - start) / steps
 
-    turn(200)
-    steps = torch.tensor([round(SECONDS / turn(500)[0])])
-    dist.broadcast(steps, 0)
-    rounds_of: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    block(200)
+    steps = round(BLOCK / block(500))
+    measured: dict[int, list[float]] = {0: [], OFTEN: []}
     shares: list[float] = []
     for _ in range(rounds):
-        taken = {False: [0.0, 0.0], True: [0.0, 0.0]}
-        for watched in (False, True, True, False):
-            leave = watch.begin(store, rank, 2, torch.device("cpu")) if watched else lambda: None
-            since = time.monotonic()
-            taken[watched] = [a + b for a, b in zip(taken[watched], turn(int(steps)), strict=True)]
-            if watched:
-                [thread] = [item for item in threading.enumerate() if item.name == "jobc-watch"]
-                clock = time.pthread_getcpuclockid(thread.ident or 0)
-                shares.append(time.clock_gettime(clock) / (time.monotonic() - since))
+        taken: dict[int, list[float]] = {0: [], OFTEN: []}
+        for looks in (0, OFTEN, OFTEN, 0):
+            leave = begin(store, rank, looks) if looks else lambda: None
+            taken[looks] += [block(steps) for _ in range(BLOCKS)]
             leave()
-        for watched, (wall, processor) in taken.items():
-            rounds_of[watched].append((wall / 2, processor / 2))
+            dist.barrier()
+        for looks, seconds in taken.items():
+            measured[looks].append(statistics.median(seconds))
+        leave = begin(store, rank, 1)
+        since = time.monotonic()
+        for _ in range(2 * BLOCKS):
+            block(steps)
+        [thread] = [item for item in threading.enumerate() if item.name == "jobc-watch"]
+        clock = time.pthread_getcpuclockid(thread.ident or 0)
+        shares.append(time.clock_gettime(clock) / (time.monotonic() - since))
+        leave()
     if rank == 0:
-        for place, what in enumerate(("time", "processor time")):
-            on, off = ([figures[place] for figures in rounds_of[watched]] for watched in (True, False))
-            ratios = [a / b - 1 for a, b in zip(on, off, strict=True)]
-            low, high = confidence(ratios)
-            print(
-                f"{what} of a step with the watch {statistics.median(on) * 1e6:.1f} us, without"
-                f" {statistics.median(off) * 1e6:.1f} us; {statistics.median(ratios):+.2%} in the median of {rounds}"
-                f" rounds, between {low:+.2%} and {high:+.2%}"
-            )
+        more = [a / b - 1 for a, b in zip(measured[OFTEN], measured[0], strict=True)]
+        middle, (low, high) = statistics.median(more), confidence(more)
+        print(f"a step without the watch takes {statistics.median(measured[0]) * 1e6:.0f} us")
+        for looks, what in ((OFTEN, f"{OFTEN} looks a second cost it"), (1, "the one that there is costs it")):
+            share = looks / OFTEN
+            print(f"{what} {middle * share:+.2%}, between {low * share:+.2%} and {high * share:+.2%}")
         print(f"the watch's thread took {statistics.median(shares):.3%} of a core")
     dist.destroy_process_group()
+
+
+def begin(store: Any, rank: int, looks: int) -> Callable[[], None]:
+    """Watches, with so many looks a second."""
+    import torch
+    from jobc.runtime.watching import watch
+
+    watch._PAUSE = 1 / looks  # noqa: SLF001 - nobody else has a reason to change it
+    return watch.begin(store, rank, 2, torch.device("cpu"))
 
 
 def confidence(figures: list[float]) -> tuple[float, float]:
@@ -121,7 +129,7 @@ def report(agent: list[str], env: dict[str, str]) -> float:
 
 def main() -> None:
     """Starts the two processes, or is one of them."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     if "RANK" in os.environ:
         train(rounds)
         return
