@@ -22,6 +22,7 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     """Every contradiction within a resolved job."""
     yield from _what_runs(spec)
     yield from _paradigm(spec)
+    yield from _meeting(spec)
     yield from sharding.check(spec)
     yield from formats.check(spec)
     yield from _planned(spec)
@@ -91,6 +92,13 @@ def _paradigm(spec: ResolvedSpec) -> Iterator[Finding]:
     }.items():
         if value is not None:
             yield finding("J306", f"`{path}` has no effect: one process meets nobody", place=spec.place(path))
+
+
+def _meeting(spec: ResolvedSpec) -> Iterator[Finding]:
+    """How nodes meet, where there is one."""
+    for path in ("nodes.rendezvous.backend", "nodes.rendezvous.address"):
+        if spec.job.nodes.count == 1 and spec.origin(path).explicit:
+            yield finding("J306", f"`{path}` has no effect: there is one node", place=spec.place(path))
 
 
 #: What a paradigm for several processes is with one.

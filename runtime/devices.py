@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..spec.findings import FindingsError, finding
+from ..spec.findings import Finding, FindingsError, finding
 from ..spec.model import Gpu, Hardware
 
 
@@ -16,11 +16,19 @@ def confirm(hardware: Hardware, device: torch.device) -> None:
     """
     if not isinstance(hardware, Gpu) or hardware.model is None or device.type != "cuda":
         return
+    refused = mistaken(hardware.model, torch.cuda.get_device_name(device))
+    if refused is not None:
+        raise FindingsError((refused,))
+
+
+def mistaken(model: str, device: str) -> Finding | None:
+    """J505 where a device of this name is not of the model; None where it is."""
     from ..spec.catalogue import accelerators  # noqa: PLC0415 - few jobs name a model
 
-    found, wanted = torch.cuda.get_device_name(device), accelerators()[hardware.model]
-    if not wanted.is_called(found):
-        cause = f"the job is for `hardware.model: {hardware.model}`, and this process has a device called `{found}`"
-        near = [word for word, item in accelerators().items() if item.is_called(found)]
-        step = f"write `hardware.model={near[0]}`" if near else "leave `hardware.model` out"
-        raise FindingsError((finding("J505", cause, next_step=f"{step}, or run it on a machine with {wanted.title}"),))
+    known = accelerators()
+    if known[model].is_called(device):
+        return None
+    cause = f"the job is for `hardware.model: {model}`, and this process has a device called `{device}`"
+    near = [word for word, item in known.items() if item.is_called(device)]
+    step = f"write `hardware.model={near[0]}`" if near else "leave `hardware.model` out"
+    return finding("J505", cause, next_step=f"{step}, or run it on a machine with {known[model].title}")

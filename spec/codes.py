@@ -44,7 +44,7 @@ CODES: dict[str, Code] = {
     "J302": Code("error", "The script or the folder it runs in does not exist."),
     "J303": Code("error", "The target cannot give the job this many nodes."),
     "J304": Code("error", "The paradigm does not fit the number of processes."),
-    "J306": Code("hint", "A setting has no effect with one process."),
+    "J306": Code("hint", "A setting has no effect with one process or one node."),
     "J307": Code("hint", "A prepared scheduler steps once for every process."),
     "J308": Code("error", "A variable in `env` is one that jobc or the launcher sets."),
     "J309": Code("hint", "Settings were dropped because another kind was chosen."),

@@ -50,3 +50,13 @@ def test_dispatch_with_one_process_is_a_hint(folder):
     (folder / "job.yaml").write_text("script: train.py\ntraining: {dataloader: {dispatch: true}}\n")
     spec = resolve(Path("job.yaml"), (), env={}, cwd=folder, count_gpus=lambda: 0)
     assert [item.code for item in compile_plan(spec).findings] == ["J306"]
+
+
+@pytest.mark.parametrize("setting", ["backend: static", "address: node1"])
+def test_meeting_of_one_node_is_a_hint(folder, setting):
+    """One node has nobody to meet, and is told that it need not say where."""
+    (folder / "job.yaml").write_text(
+        f"script: train.py\nhardware: {{kind: cpu, per_node: 2}}\nnodes: {{rendezvous: {{{setting}}}}}\n"
+    )
+    spec = resolve(Path("job.yaml"), (), env={}, cwd=folder, count_gpus=lambda: 0)
+    assert [item.code for item in compile_plan(spec).findings] == ["J306"]

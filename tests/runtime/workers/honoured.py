@@ -1,5 +1,6 @@
 """Checks that settings of the job change what a training does, in a world of two."""
 
+import warnings
 from datetime import timedelta
 
 import torch
@@ -10,7 +11,10 @@ from jobc import (
     DistributedDataParallelKwargs,
     InitProcessGroupKwargs,
 )
-from torch import distributed
+from torch import distributed, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from torch.utils.data import DataLoader
 
 
 def moved(steps=1, optimizer=torch.optim.SGD, **values):
@@ -152,3 +156,124 @@ def check_gradients_are_sent_as_the_job_says():
         refuses("J503", "paradigm.comm_hook"),
     ):
         Accelerator(kwargs_handlers=options)
+
+
+class Stack(nn.Module):
+    """Two blocks in a list, and a last layer."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.blocks = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+        self.last = nn.Linear(4, 1)
+
+    def forward(self, inputs):
+        for block in self.blocks:
+            inputs = block(inputs).tanh()
+        return self.last(inputs)
+
+
+def prepared(**values):
+    with job(**values):
+        return Accelerator().prepare(Stack())
+
+
+def check_models_are_wrapped_as_the_job_says():
+    for field, value in (("find_unused_parameters", True), ("static_graph", True), ("gradient_as_bucket_view", True)):
+        assert getattr(prepared(), field) is not value
+        assert getattr(prepared(paradigm={"kind": "ddp", field: value}), field) is value
+    assert prepared().bucket_bytes_cap == 25 * 2**20
+    assert prepared(paradigm={"kind": "ddp", "bucket_size_mb": 3}).bucket_bytes_cap == 3 * 2**20
+
+
+def check_models_are_cut_as_the_job_says():
+    def units(**options):
+        model = prepared(paradigm={"kind": "fsdp", **options})
+        return [name for name, module in model.named_modules() if isinstance(module, FSDPModule)]
+
+    assert units() == ["", "blocks.0", "blocks.1"]
+    assert units(wrap="none") == [""]
+    assert units(wrap=["Linear"]) == ["", "blocks.0", "blocks.1", "last"]
+    for reshard in (True, False):
+        model = prepared(paradigm={"kind": "fsdp", "reshard_after_forward": reshard})
+        model(torch.ones(1, 4))
+        assert isinstance(model.blocks[0].weight, DTensor) is reshard
+
+
+def check_numbers_are_those_of_the_job():
+    for word, expected in (("no", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
+        seen = []
+        model = prepared(precision={"kind": word})
+        model.module.last.register_forward_hook(lambda _module, _given, output, seen=seen: seen.append(output.dtype))
+        model(torch.ones(1, 4))
+        assert seen == [expected]
+
+
+def check_models_are_compiled_as_the_job_says():
+    graphs = []
+
+    def noting(graph, given, **options):
+        graphs.append((len(given), options))
+        return graph.forward
+
+    torch._dynamo.register_backend(noting, name="noting")
+
+    def compiled(**options):
+        torch._dynamo.reset()
+        graphs.clear()
+        chosen = {"backend": "noting", **options}
+        model = prepared(paradigm={"kind": "ddp"}, training={"compile": chosen}).module
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's compiler looks at gradients of what is no leaf
+            model(torch.ones(2, 4))
+            model(torch.ones(3, 4))
+        return list(graphs)
+
+    assert compiled(backend="eager") == []
+    whole = compiled(dynamic=False)
+    assert len(whole) == 2  # once for each size
+    assert len(compiled(dynamic=True)) == 1
+    assert len(compiled(regional=True, dynamic=True)) == 2  # a graph for each block
+    assert compiled(mode="max-autotune")[0][1] == {"mode": "max-autotune"}
+    torch._dynamo.reset()
+
+
+class Broken(nn.Module):
+    """A forward pass that no compiler can take as one graph."""
+
+    def forward(self, inputs):
+        torch._dynamo.graph_break()
+        return inputs
+
+
+def check_a_broken_graph_is_refused_where_the_job_says_so():
+    for whole in (False, True):
+        torch._dynamo.reset()
+        with job(training={"compile": {"backend": "eager", "fullgraph": whole}}):
+            model = Accelerator().prepare(Broken())
+        try:
+            model(torch.ones(1))
+            broken = False
+        except torch._dynamo.exc.Unsupported:
+            broken = True
+        assert broken is whole
+    torch._dynamo.reset()
+
+
+def rows(size=20, **dataloader):
+    with job(training={"dataloader": dataloader}):
+        ready = Accelerator().prepare(DataLoader(range(size), batch_size=4))
+        return [len(batch) for batch in ready]
+
+
+def check_batches_are_dealt_as_the_job_says():
+    assert rows() == [4, 4, 4]
+    assert rows(split_batches=True) == [2, 2, 2, 2, 2]
+    uneven = rows(even_batches=False)
+    assert len(uneven) == (3 if Accelerator().is_main_process else 2)
+
+
+def check_steps_are_those_of_the_job():
+    once = moved(2)
+    twice = moved(2, training={"gradient_accumulation": 2})
+    assert not same(once, twice, 1e-3)

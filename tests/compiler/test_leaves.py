@@ -1,0 +1,255 @@
+"""The leaf property: whatever a person writes in a document has an effect, or a finding says why it cannot.
+
+Every leaf of the schema is changed in a job where it applies. Then a command, a variable, a file or a step of the plan
+is another one (the plan's own copy of the document does not count), or the document is refused; or the leaf belongs to
+the training process, and the table below names the test that shows what it does there.
+"""
+
+import ast
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+from jobc.compiler.compile import compile_plan
+from jobc.spec import FindingsError
+from jobc.spec.capabilities import PLANNED
+from jobc.spec.describe import fields
+from jobc.spec.resolve import resolve
+
+TESTS = Path(__file__).parents[1]
+TWO = {"script": "train.py", "hardware": {"kind": "cpu", "per_node": 2}}
+GPUS = {"script": "train.py", "hardware": {"kind": "gpu", "per_node": 2}}
+HOSTS = {**TWO, "target": {"kind": "ssh", "hosts": ["one", "two"]}}
+
+COMPILED = {**TWO, "training": {"compile": {"backend": "inductor"}}}
+
+
+def kind(word, base=TWO, block="hardware", **more):
+    return {**base, block: {"kind": word, **({"per_node": 2} if block == "hardware" else {}), **more}}
+
+
+#: By path, and the kind where only that has it: a job in which the leaf applies, and another value for it.
+CHANGES = {
+    "defaults": (TWO, ["base"]),
+    "version": (TWO, 2),
+    "name": (TWO, "other"),
+    "script": (TWO, "other.py"),
+    "module": ({"module": "one"}, "two"),
+    "command": ({"command": ["one"]}, ["two"]),
+    "args": (TWO, ["--lr", 1]),
+    "workdir": (TWO, "below"),
+    "env": (TWO, {"A": "1"}),
+    "secrets": (TWO, ["TOKEN"]),
+    "python": (TWO, "/opt/python"),
+    "setup": (TWO, ["source activate"]),
+    "launcher": (TWO, "python"),
+    "launcher_args": (TWO, ["--role=trainer"]),
+    "limits.minutes": (TWO, 5),
+    "hardware": (TWO, {"kind": "gpu", "per_node": 2}),
+    "hardware.per_node/auto": (kind("auto"), 3),
+    "hardware.per_node/cpu": (TWO, 3),
+    "hardware.per_node/gpu": (GPUS, 3),
+    "hardware.threads_per_process/auto": (kind("auto"), 4),
+    "hardware.threads_per_process/cpu": (TWO, 4),
+    "hardware.threads_per_process/gpu": (GPUS, 4),
+    "hardware.ids": (GPUS, [0, 3]),
+    "hardware.numa_binding": (GPUS, "node"),
+    "hardware.model": (GPUS, "t4"),
+    "precision": (TWO, "bf16"),
+    "paradigm": (TWO, "fsdp"),
+    "paradigm.sharding": (kind("fsdp", block="paradigm"), "other"),
+    "paradigm.wrap": (kind("fsdp", block="paradigm"), ["Block"]),
+    "paradigm.bucket_size_mb": (kind("ddp", block="paradigm"), 3),
+    "paradigm.comm_hook": (kind("ddp", block="paradigm"), "fp16"),
+    "nodes.count": ({**HOSTS, "nodes": {"count": 2}}, 1),
+    "nodes.rendezvous.backend": (HOSTS, "static"),
+    "nodes.rendezvous.address": (HOSTS, "one.local"),
+    "nodes.rendezvous.conf": (TWO, {"join_timeout": 60}),
+    "nodes.rendezvous.port": (TWO, 29511),
+    "nodes.max_restarts": (TWO, 3),
+    "nodes.monitor_interval": (TWO, 5),
+    "nodes.collective_timeout": (TWO, 60),
+    "target": (TWO, {"kind": "ssh", "hosts": ["one"]}),
+    "target.hosts": (HOSTS, ["one", "three"]),
+    "target.hosts_file": ({**TWO, "target": {"kind": "ssh", "hosts_file": "hosts"}}, "others"),
+    "target.config": (HOSTS, "ssh.conf"),
+    "target.port": (HOSTS, 2222),
+    "target.jump": (HOSTS, "gate"),
+    "target.connect_timeout": (HOSTS, 3),
+    "target.folder": (HOSTS, "elsewhere"),
+    "target.exclude": (HOSTS, ["train.py"]),
+    "training.gradient_accumulation": (TWO, 4),
+    "training.gradient_clipping.norm": (TWO, 1),
+    "training.gradient_clipping.value": (TWO, 1),
+    "training.deterministic": (GPUS, True),
+    "training.seed": (TWO, 3),
+    "training.compile.backend": (TWO, "inductor"),
+    "training.compile.mode": (COMPILED, "max-autotune"),
+    "training.compile.fullgraph": (COMPILED, True),
+    "training.compile.dynamic": (COMPILED, True),
+    "training.compile.regional": (COMPILED, True),
+    "training.dataloader.seed": (TWO, 3),
+    "training.dataloader.prefetch": (GPUS, 3),
+    "training.checkpoint.folder": (TWO, "states"),
+    "training.checkpoint.every_steps": (TWO, 3),
+    "training.checkpoint.every_minutes": (TWO, 3),
+    "training.checkpoint.keep": (TWO, 3),
+    "vars": ({**TWO, "args": ["${vars.x}"], "vars": {"x": 1}}, {"x": 2}),
+}
+
+#: Leaves that no plan can have with another value, and the code that says so.
+REFUSED = {"defaults": "J114", "version": "J113", "paradigm.sharding": "J105", "nodes.count": "J313"}
+
+_HONOURED, _RESUMING = "runtime/workers/honoured.py::check_", "runtime/workers/resuming.py::check_"
+_KEEPING = "runtime/workers/keeping.py::check_"
+_WRAPPED, _COMPILED = (
+    f"{_HONOURED}models_are_wrapped_as_the_job_says",
+    f"{_HONOURED}models_are_compiled_as_the_job_says",
+)
+_SCALE = "runtime/test_arguments.py::test_loss_scale_changes_as_the_job_says"
+#: Leaves that the training process honours, and the test that sees it behave differently.
+RUNTIME = {
+    "hardware": "runtime/test_world.py::test_world_without_the_gpu_it_needs_is_refused",
+    "hardware.model": "runtime/test_devices.py::test_device_of_another_model_is_refused",
+    "precision": f"{_HONOURED}numbers_are_those_of_the_job",
+    "precision.initial_scale": _SCALE,
+    "precision.growth_interval": _SCALE,
+    "precision.growth_factor": _SCALE,
+    "precision.backoff_factor": "runtime/test_arguments.py::test_loss_scale_changes_by_the_factors_given",
+    "paradigm": f"{_HONOURED}models_are_cut_as_the_job_says",
+    "paradigm.find_unused_parameters": _WRAPPED,
+    "paradigm.static_graph": _WRAPPED,
+    "paradigm.gradient_as_bucket_view": _WRAPPED,
+    "paradigm.bucket_size_mb": _WRAPPED,
+    "paradigm.broadcast_buffers": "runtime/workers/training.py::check_buffers_are_the_first_processes_or_their_own",
+    "paradigm.comm_hook": f"{_HONOURED}gradients_are_sent_as_the_job_says",
+    "paradigm.wrap": f"{_HONOURED}models_are_cut_as_the_job_says",
+    "paradigm.reshard_after_forward": f"{_HONOURED}models_are_cut_as_the_job_says",
+    "nodes.collective_timeout": f"{_HONOURED}collectives_have_the_timeout_of_the_job",
+    "training.gradient_accumulation": f"{_HONOURED}steps_are_those_of_the_job",
+    "training.gradient_clipping.norm": f"{_HONOURED}gradients_are_clipped_by_norm",
+    "training.gradient_clipping.value": f"{_HONOURED}gradients_are_clipped_by_value",
+    "training.seed": "runtime/test_settings.py::test_seed_of_the_job_is_set",
+    "training.loss": "runtime/workers/conformance.py::check_tokens_are_counted_for_every_loss_or_for_none",
+    "training.compile.backend": _COMPILED,
+    "training.compile.mode": _COMPILED,
+    "training.compile.fullgraph": f"{_HONOURED}a_broken_graph_is_refused_where_the_job_says_so",
+    "training.compile.dynamic": _COMPILED,
+    "training.compile.regional": _COMPILED,
+    "training.scheduler.step": "runtime/workers/training.py::check_scheduler_follows_the_job",
+    "training.dataloader.split_batches": f"{_HONOURED}batches_are_dealt_as_the_job_says",
+    "training.dataloader.even_batches": f"{_HONOURED}batches_are_dealt_as_the_job_says",
+    "training.dataloader.seed": f"{_HONOURED}the_order_of_the_data_has_a_seed_of_its_own",
+    "training.dataloader.dispatch": "runtime/workers/dispatching.py::check_the_job_says_it",
+    "training.dataloader.prefetch": "runtime/test_prefetching.py::test_batches_are_sent_before_they_are_asked_for",
+    "training.checkpoint.folder": f"{_RESUMING}job_saves_by_itself_and_goes_on_from_there",
+    "training.checkpoint.every_steps": f"{_RESUMING}job_saves_by_itself_and_goes_on_from_there",
+    "training.checkpoint.every_minutes": f"{_RESUMING}job_saves_by_the_clock_in_all_processes_together",
+    "training.checkpoint.keep": f"{_RESUMING}job_saves_by_itself_and_goes_on_from_there",
+    "training.checkpoint.asynchronous": f"{_RESUMING}checkpoints_written_later_hold_the_same",
+    "training.checkpoint.when_busy": f"{_KEEPING}second_save_is_refused_where_the_job_says_so",
+    "training.checkpoint.on_error": f"{_KEEPING}folder_that_cannot_be_written_is_named_and_the_training_can_go_on",
+    "training.checkpoint.resume": f"{_RESUMING}job_saves_by_itself_and_goes_on_from_there",
+    "training.checkpoint.on_preemption": "cli/test_resuming.py::test_terminated_run_saves_and_a_rerun_goes_on",
+    "training.debug": "runtime/test_watch.py::test_debug_mode_compares_calls_before_they_run",
+}
+
+IDLE = {item.kind for item in PLANNED}
+
+
+def is_leaf(field):
+    """A value, a mapping with names of its own, or the choice among kinds."""
+    return not field.keys or field.type.startswith("a mapping") or (bool(field.choices) and field.doc is not None)
+
+
+LEAVES = [field for field in fields() if is_leaf(field)]
+
+
+def name_of(field):
+    """The leaf in the tables: with its kind where the tables tell kinds apart."""
+    return f"{field.path}/{field.kind}" if f"{field.path}/{field.kind}" in CHANGES else field.path
+
+
+def change(field):
+    """A job in which the leaf applies, and another value for it."""
+    name = name_of(field)
+    if name in CHANGES:
+        return CHANGES[name]
+    block = field.path.partition(".")[0]
+    base = kind(field.kind, block=block) if field.kind else TWO
+    if set(field.choices) == {"true", "false"}:
+        return base, field.default != "true"
+    if field.choices:
+        return base, next(word for word in field.choices if word != field.default)
+    return base, int(field.default) + 1 if field.type.startswith("an integer") else float(field.default) * 1.5
+
+
+def written(document, path, value):
+    """The document with a value at a path."""
+    first, _, rest = path.partition(".")
+    below = document.get(first, {}) if rest else None
+    return {**document, first: written(below, rest, value) if rest else value}
+
+
+def done_by(folder, document):
+    """Everything that the plan of a document does; the code of the first error where it has none."""
+    (folder / "job.yaml").write_text(yaml.safe_dump(document))
+    try:
+        plan = compile_plan(resolve(Path("job.yaml"), (), env={}, cwd=folder, count_gpus=lambda: 2))
+    except FindingsError as error:
+        return next(finding.code for finding in error.findings if finding.severity == "error")
+    acts = msgspec.to_builtins(plan)
+    return {key: value for key, value in acts.items() if key not in ("spec", "origins", "findings", "digest")}
+
+
+@pytest.fixture
+def project(folder):
+    """A folder with all that the jobs name."""
+    for name in ("other.py", "ssh.conf"):
+        (folder / name).write_text("")
+    (folder / "below").mkdir()
+    (folder / "hosts").write_text("one\ntwo\n")
+    (folder / "others").write_text("one\nthree\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "field", [leaf for leaf in LEAVES if leaf.kind not in IDLE], ids=lambda leaf: f"{leaf.path}/{leaf.kind}".strip("/")
+)
+def test_leaf_has_an_effect(project, field):
+    """Changed in a job where it applies, it changes what is done, in the plan or in the process, or it is refused."""
+    base, value = change(field)
+    before = done_by(project, base)
+    assert isinstance(before, dict), f"the job of `{field.path}` is refused: {before}"
+    after = done_by(project, written(base, field.path, value))
+    if isinstance(after, str):
+        assert after == REFUSED.get(field.path), f"`{field.path}: {value}` is refused: {after}"
+    elif after == before:
+        assert name_of(field) in RUNTIME, f"`{field.path}: {value}` changes nothing"
+    else:
+        assert name_of(field) not in RUNTIME, f"`{field.path}: {value}` changes the plan, and the table says otherwise"
+
+
+def test_tables_name_leaves_that_there_are():
+    """A leaf that is gone leaves nothing behind here."""
+    names = {name_of(field) for field in LEAVES} | {field.path for field in LEAVES}
+    for table in (CHANGES, REFUSED, RUNTIME):
+        assert set(table) <= names, set(table) - names
+
+
+@pytest.mark.parametrize("test", sorted(set(RUNTIME.values())))
+def test_test_of_a_leaf_of_the_process_is_there(test):
+    """Each test that the table names exists."""
+    file, _, name = test.partition("::")
+    functions = [node.name for node in ast.parse((TESTS / file).read_text()).body if isinstance(node, ast.FunctionDef)]
+    assert name in functions
+
+
+def test_leaves_of_planned_kinds_are_counted():
+    """What is skipped above: the leaves of kinds that no run has yet, each of which has to be looked at with its kind."""
+    assert {word: sum(leaf.kind == word for leaf in LEAVES) for word in sorted(IDLE)} == {
+        "deepspeed": 15,
+        "fp8": 13,
+        "megatron": 16,
+    }
