@@ -1,0 +1,176 @@
+"""Random documents that the schema allows, in every combination: each has a plan, or findings that say why it has none.
+
+A longer search, 10,000 documents: JOBC_FUZZ=10000 make test ARGS=compiler/test_fuzz.py
+"""
+
+import json
+import os
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from jobc.compiler.compile import compile_plan
+from jobc.compiler.plan import decode, encode
+from jobc.compiler.shell import render_shell
+from jobc.compiler.text import render_text
+from jobc.spec import FindingsError, shape
+from jobc.spec.codes import CODES
+from jobc.spec.resolve import resolve
+from jsonschema import Draft202012Validator
+
+COUNT = int(os.environ.get("JOBC_FUZZ", "400"))
+BATCHES = 8
+PLAN = Path(__file__).parents[2] / "schemas" / "plan.schema.json"
+#: Faults of form, which documents that follow the schema do not have.
+FORM = {"J101", "J102", "J103", "J104", "J105", "J108", "J109", "J110", "J113"}
+#: Texts of any kind, for leaves that take any.
+TEXTS = [
+    "a",
+    "two words",
+    "$HOME",
+    "'quoted'",
+    '"double"',
+    "--flag=1",
+    "é",
+    "1e-4",
+    "no",
+    "a;b|c",
+    "x\ny",
+    "%s",
+    "\\${x}",
+]
+#: Texts that leaves of a form of their own take.
+WORDS = {
+    "script": ["train.py", "other.py", "missing.py"],
+    "module": ["pkg.train", "train"],
+    "workdir": [".", "below", "missing", "/tmp"],
+    "name": ["a", "job-1.x", "A_b"],
+    "hosts": ["one", "me@two", "10.0.0.3", "four"],
+    "hosts_file": ["hosts", "missing"],
+    "folder": [".jobc", "some/where", "checkpoints"],
+    "wrap": ["Block", "Linear"],
+    "moe_layers": ["Experts"],
+    "secrets": ["TOKEN", "KEY"],
+    "address": ["one", "10.0.0.3"],
+    "conf": {"keys": ["join_timeout", "is_host"], "values": ["60", "1"]},
+    "env": {"keys": ["A", "OMP_NUM_THREADS", "RANK", "TOKEN", "CUDA_VISIBLE_DEVICES"], "values": TEXTS},
+    "vars": {"keys": ["x", "y z"], "values": TEXTS},
+    "tensor_parallel_plan": {"keys": ["*.q", "layers.*.up"], "values": ["colwise", "rowwise", "replicate"]},
+    "backend": ["inductor", "eager", "none"],
+}
+
+
+class Documents:
+    """Makes documents from the schema; each setting is written or left to its default by chance."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+
+    def document(self):
+        keys = dict(shape.job_schema()["properties"])
+        for key in ("defaults", "version"):
+            keys.pop(key)
+        runs = self.random.choice(["script", "script", "script", "module", "command"])
+        for key in {"script", "module", "command"} - {runs}:
+            keys.pop(key)
+        found = self.block(keys, chance=0.4)
+        found.setdefault(runs, self.leaf(runs, keys[runs]))
+        return found
+
+    def block(self, keys, chance):
+        return {
+            key: self.value(key, schema)
+            for key, schema in keys.items()
+            if key != "kind" and self.random.random() < chance
+        }
+
+    def value(self, key, schema):
+        if not shape.is_block(schema):
+            return self.leaf(key, schema)
+        choices = shape.kinds(schema)
+        if choices:
+            word = self.random.choice(list(choices))
+            if self.random.random() < 0.3:
+                return word
+            return {"kind": word, **self.block(choices[word]["properties"], chance=0.3)}
+        return self.block(shape.properties(schema), chance=0.3)
+
+    def leaf(self, key, schema):
+        leaf = shape.leaf(schema)
+        if "then" in leaf:  # a word, or something else
+            if self.random.random() < 0.5:
+                return self.of_type(key, leaf["then"])
+            leaf = leaf["else"]
+        return self.of_type(key, leaf)
+
+    def of_type(self, key, leaf):
+        pick = self.random.choice
+        if "enum" in leaf:
+            return pick([word for word in leaf["enum"] if word is not None])
+        kinds = leaf["type"] if isinstance(leaf["type"], list) else [leaf["type"]]
+        if "object" in kinds:
+            pools = WORDS[key]
+            return {pick(pools["keys"]): pick(pools["values"]) for _ in range(self.random.randint(0, 2))}
+        if "array" in kinds:
+            least = leaf.get("minItems", 0)
+            return [self.leaf(key, leaf["items"]) for _ in range(self.random.randint(least, max(least, 3)))]
+        if "string" in kinds:
+            return pick(WORDS.get(key, TEXTS))
+        if "boolean" in kinds:
+            return pick([True, False])
+        return self.number(leaf, whole="integer" in kinds)
+
+    def number(self, leaf, *, whole):
+        low = leaf.get("minimum", leaf.get("exclusiveMinimum", 0) + (1 if whole else 0.125))
+        high = min(leaf.get("maximum", leaf.get("exclusiveMaximum", 1e9)), low + self.random.choice([1, 3, 7, 1000]))
+        if "exclusiveMaximum" in leaf:
+            high = leaf["exclusiveMaximum"] - 0.125
+        return self.random.randint(int(low), int(high)) if whole else self.random.uniform(low, high)
+
+
+@pytest.fixture
+def project(folder):
+    """A folder with some of what documents name."""
+    (folder / "other.py").write_text("")
+    (folder / "below").mkdir()
+    (folder / "hosts").write_text("one\nme@two\n")
+    return folder
+
+
+def made(project, text):
+    """The spec and the plan of a document, and the codes of its errors where it has none."""
+    (project / "job.yaml").write_text(text, encoding="utf-8")
+    try:
+        spec = resolve(Path("job.yaml"), (), env={}, cwd=project, count_gpus=lambda: 2)
+        return spec, compile_plan(spec), set()
+    except FindingsError as error:
+        return None, None, {finding.code for finding in error.findings}
+
+
+@pytest.fixture(scope="module")
+def schema():
+    return Draft202012Validator(json.loads(PLAN.read_text()))
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_document_that_the_schema_allows_is_planned_or_refused(project, schema, batch):
+    """A plan that follows its schema and can be shown, or findings of known codes; never anything else."""
+    seen = Counter()
+    documents = Documents(batch)
+    for number in range(COUNT // BATCHES):
+        text = json.dumps(documents.document(), ensure_ascii=False, indent=1)  # which is YAML
+        where = f"document {number} of batch {batch}:\n{text}"
+        spec, plan, codes = made(project, text)
+        assert codes <= set(CODES) - FORM, where
+        seen.update(codes if plan is None else ["planned"])
+        if plan is None:
+            continue
+        raw = encode(plan)
+        assert not list(schema.iter_errors(json.loads(raw))), where
+        assert decode(raw).digest == plan.digest
+        assert plan.digest[:8] in render_text(plan, spec, "again", color=False, width=100)
+        if all(command.host is None for node in plan.nodes for command in node.commands):
+            assert render_shell(plan, {"project_dir": spec.project_dir, "python": "python3"}).startswith("#!"), where
+    assert seen["planned"] > COUNT // BATCHES // 10, seen
+    assert len(seen) > 5, seen
