@@ -23,7 +23,7 @@ demo: $(VENV)/.demo $(VENV)/.checkout  ## set everything up, then plan and run a
 test: $(VENV)/.demo $(VENV)/.dev $(VENV)/.$(INSTALL)  ## set everything up, then run the whole test suite
 	cd tests && JOBC_TEST_INSTALL=$(INSTALL) ../$(VENV)/bin/python -m pytest $(ARGS)
 
-engines: .engines/shells .engines/ssh .engines/node/.installed  ## install what engine tests need from the system (apt, npm)
+engines: .engines/shells .engines/ssh .engines/mpi .engines/node/.installed  ## install what engine tests need from the system (apt, npm)
 
 # Shells that completion is tried in. apt is asked only when one is missing.
 .engines/shells:
@@ -37,6 +37,13 @@ engines: .engines/shells .engines/ssh .engines/node/.installed  ## install what 
 	@echo "engines: sshd, rsync and shellcheck"
 	@mkdir -p .engines
 	@command -v rsync >/dev/null && command -v shellcheck >/dev/null && test -x /usr/sbin/sshd || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends openssh-server openssh-client rsync shellcheck; } >/dev/null
+	@touch $@
+
+# mpirun, which starts processes that then ask whose they are.
+.engines/mpi:
+	@echo "engines: Open MPI"
+	@mkdir -p .engines
+	@command -v mpirun >/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends openmpi-bin; } >/dev/null
 	@touch $@
 
 # The YAML language server that editors run.

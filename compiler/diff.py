@@ -161,12 +161,15 @@ def _step(step: Step) -> str:
     if isinstance(step, WriteFile):
         return f"write {shown(step.path)}, mode {step.mode:o}"
     if isinstance(step, RunCommand):
-        return f"run {shown_argv(step.command.argv)}"
+        return f"run {shown_argv(step.command.argv)}{_limit(step.timeout)}"
     if isinstance(step, RunForNodes):
         return f"run for each node, {step.at_once} at once: {shown_argv(step.command.argv)}"
     ports = f", needs port {', '.join(map(str, step.ports))} free" if step.ports else ""
-    limit = "" if step.timeout is None else f", at most {step.timeout:g} s"
-    return f"start all nodes and wait{ports}{limit}"
+    return f"start all nodes and wait{ports}{_limit(step.timeout)}"
+
+
+def _limit(timeout: float | None) -> str:
+    return "" if timeout is None else f", at most {timeout:g} s"
 
 
 def _files(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:

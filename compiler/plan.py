@@ -19,18 +19,31 @@ from ..spec.parts import FrozenDict, freeze
 FORMAT = 1
 
 #: What the executor supplies. `spec` is the plan's own resolved document as JSON, `packed_spec` the same as `JOBC_SPEC`
-#: carries it where no disk is shared, `pid` the executor's process id, `secret` the value of a variable. In commands of
-#: nodes, `node` is the number of the node, `host` its name, `rank` the number in the job of one of its processes.
+#: carries it where no disk is shared, `pid` the executor's process id, `secret` the value of a variable, `inherited`
+#: what the starter of this process said of its place, in torch's names. In commands of nodes, `node` is the number of
+#: the node, `host` its name, `rank` the number in the job of one of its processes.
 Name = Literal[
-    "run_id", "run_dir", "project_dir", "python", "port", "spec", "packed_spec", "pid", "secret", "node", "host", "rank"
+    "run_id",
+    "run_dir",
+    "project_dir",
+    "python",
+    "port",
+    "spec",
+    "packed_spec",
+    "pid",
+    "secret",
+    "inherited",
+    "node",
+    "host",
+    "rank",
 ]
 
 
 class Ref(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A placeholder: the name of a value that is known only when the plan runs.
 
-    `name` is the variable of a `secret`, `local` the place of a `rank` among the processes of its node. `quote` asks
-    for the value as one word of a POSIX shell.
+    `name` is the variable of a `secret` or an `inherited` place, `local` the place of a `rank` among the processes of
+    its node. `quote` asks for the value as one word of a POSIX shell.
     """
 
     ref: Name
@@ -97,9 +110,10 @@ class WriteFile(msgspec.Struct, frozen=True, kw_only=True, tag="write", tag_fiel
 
 
 class RunCommand(msgspec.Struct, frozen=True, kw_only=True, tag="run", tag_field="kind"):
-    """Run a command on this machine and wait for it."""
+    """Run a command on this machine and wait for it, at most `timeout` seconds."""
 
     command: Command
+    timeout: float | None = None
 
 
 class RunForNodes(msgspec.Struct, frozen=True, kw_only=True, tag="each", tag_field="kind"):

@@ -72,7 +72,7 @@ def _step(step: Step, plan: LaunchPlan, document: str) -> dict[str, object]:
                 "mode": f"{step.mode:o}",
             }
         case RunCommand():
-            return {"kind": "run", "line": shell_command(step.command)}
+            return {"kind": "run", "line": shell_command(step.command, step.timeout)}
         case RunForNodes():
             groups = [_group(group, (step.command,), None) for group in plan.nodes]
             return {"kind": "each", "groups": groups, "at_once": step.at_once}

@@ -171,7 +171,7 @@ def _steps(plan: LaunchPlan, paint: Paint) -> Iterator[str]:
                 what = "the resolved document" if step.content == (Ref("spec"),) else _size(step)
                 line = f"write  {shown(step.path)}  {paint.dim(f'{what}, mode {step.mode:o}')}"
             case RunCommand():
-                line = f"run    {shown_argv(step.command.argv)}"
+                line = f"run    {shown_argv(step.command.argv)}{_limit(step.timeout, paint)}"
             case RunForNodes():
                 line = f"run    {shown_argv(step.command.argv)}"
                 line += f"  {paint.dim(f'for each node, {step.at_once} at once')}"
@@ -180,10 +180,13 @@ def _steps(plan: LaunchPlan, paint: Paint) -> Iterator[str]:
                 if step.ports:
                     ports = ", ".join(str(port) for port in step.ports)
                     line += f"  {paint.dim(f'needs port {ports} free')}"
-                if step.timeout is not None:
-                    line += f"  {paint.dim(f'at most {step.timeout:g} s')}"
+                line += _limit(step.timeout, paint)
         yield f"{label(margin, paint)}{number}  {line}"
         margin = ""
+
+
+def _limit(timeout: float | None, paint: Paint) -> str:
+    return "" if timeout is None else f"  {paint.dim(f'at most {timeout:g} s')}"
 
 
 def _size(step: WriteFile) -> str:
@@ -200,7 +203,7 @@ def _nodes(plan: LaunchPlan, paint: Paint) -> Iterator[list[str]]:
     """What is started on the nodes, once for those that do the same."""
     for group in plan.nodes:
         hosts = [shown(host) for host in group.hosts[:_NAMED]] + (["..."] if len(group.hosts) > _NAMED else [])
-        where = [] if group.hosts == ("localhost",) else [paint.dim(f"<host> {' '.join(hosts)}")]
+        where = [] if set(group.hosts) == {"localhost"} else [paint.dim(f"<host> {' '.join(hosts)}")]
         lines = [*where, *_commands(group, paint)]
         margin = node_names(group.numbers)
         yield [label("" if number else margin, paint) + line for number, line in enumerate(lines)]

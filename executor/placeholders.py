@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
+
 from ..compiler.plan import Command, LaunchPlan, Name, Ref, RunCommand, RunForNodes, Step, Text, WriteFile, canonical
+from ..spec.inherited import inherited
 from .nodes import for_nodes, node_commands
 
 
@@ -40,6 +43,11 @@ class Values:
         return canonical(self._plan.document()).decode()
 
     @cached_property
+    def _inherited(self) -> Mapping[str, str]:
+        place = inherited(self._env)
+        return {} if place is None else place.variables
+
+    @cached_property
     def _port(self) -> str:
         return str(free_port())
 
@@ -56,6 +64,8 @@ class Values:
                 found = self._packed_spec
             case "port":
                 found = self._port
+            case "inherited":
+                found = self._inherited[part.name]
             case "secret":
                 found = self._env[part.name]
             case name:
@@ -81,6 +91,13 @@ class Values:
     def env(self, command: Command) -> dict[str, str]:
         """The variables that a command adds."""
         return {name: self.fill(text) for name, text in command.env.items()}
+
+    def placed(self, command: Command) -> Command:
+        """The command with the rank that it has, where that is what this process was told."""
+        told = Ref("inherited", name="RANK")
+        if command.env.get("RANK") != (told,):
+            return command
+        return msgspec.structs.replace(command, ranks=(int(self.value(told)),))
 
     def cwd(self, command: Command) -> Path:
         """The folder in which a command starts: the project's, or one relative to it, or an absolute one."""

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..compiler.plan import Command, LaunchPlan, RunForNodes, StartNodes, Step, WriteFile
-from ..spec.findings import JobcError
+from ..compiler.plan import Command, LaunchPlan, RunCommand, RunForNodes, StartNodes, Step, WriteFile
+from ..spec.findings import FindingsError, JobcError
 from . import record as records
 from .checks import check
 from .family import Family
@@ -19,6 +19,7 @@ from .guardian import Guardian
 from .interrupts import Interrupts
 from .model import Failure, Outcome, Settings
 from .placeholders import Values, absolute, asks_for, commands
+from .placing import misplaced
 from .processes import Started, start
 from .procfs import subreaper
 from .screen import Screen, Sink, Source
@@ -31,11 +32,15 @@ def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
     A failure of the job is an outcome, not an exception.
 
     Raises:
-        FindingsError: J401 to J404, what the plan needs is not there or the run's folder cannot be written.
-            Nothing has been started then, or all of it has been ended.
+        FindingsError: J401 to J404, what the plan needs is not there or the run's folder cannot be written; J410
+            and J411, this process has another place than the plan's. Nothing has been started then, or all of it has
+            been ended.
     """
     project_dir, runs = absolute(settings.project_dir), absolute(settings.runs_dir)
     with Interrupts() as interrupts:
+        wrong = misplaced(plan, settings.env)
+        if wrong is not None:
+            raise FindingsError((wrong,))
         imagined = Values(plan, runs / "run", project_dir, settings.python, os.getpid(), settings.env)
         check(plan, plan.submit, imagined, settings.env, secrets=plan.secrets)
         run_dir, record = records.create(
@@ -123,7 +128,7 @@ class _Performance:
                 continue
             wanted = commands(self.plan, step)
             for first in range(0, len(wanted), size := step.at_once if isinstance(step, RunForNodes) else len(wanted)):
-                timeout = step.timeout if isinstance(step, StartNodes) else None
+                timeout = step.timeout if isinstance(step, StartNodes | RunCommand) else None
                 ended = self._together(wanted[first : first + size], timeout, first)
                 if ended != Ended():
                     return ended
@@ -144,7 +149,7 @@ class _Performance:
         started: list[Started] = []
         try:
             for index, command in enumerate(wanted, first):
-                item = start(command, self.values, self.settings, self.run_dir, index)
+                item = start(self.values.placed(command), self.values, self.settings, self.run_dir, index)
                 self.family.add(item.process.pid, own_session=not item.inherits)
                 started.append(item)
         except BaseException:

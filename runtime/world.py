@@ -25,6 +25,7 @@ import torch
 from torch import distributed as dist
 
 from ..spec.findings import Finding, FindingsError, Place, finding
+from ..spec.inherited import completed
 from ..spec.model import AutoHardware, Cpu, Gpu, Hardware
 from ..spec.resolved import ResolvedSpec, decode_document, unreadable
 from . import comparing, connections
@@ -257,7 +258,8 @@ def told_rank() -> tuple[int, int]:
     """This process's rank and the number of processes: of the group that is open, else as the launcher said."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
-    rank, size = environment().get("RANK", ""), environment().get("WORLD_SIZE", "")
+    env = completed(environment())
+    rank, size = env.get("RANK", ""), env.get("WORLD_SIZE", "")
     return (int(rank), int(size)) if rank.isdigit() and size.isdigit() else (0, 1)
 
 
@@ -272,6 +274,7 @@ def read_world(env: Mapping[str, str], hardware: Hardware) -> World:
     Raises:
         FindingsError: J501, variables are missing or make no sense; J505, the device is not there.
     """
+    env = completed(env)
     present = [name for name in ("RANK", "WORLD_SIZE") if env.get(name)]
     if not present or (present == ["WORLD_SIZE"] and env["WORLD_SIZE"] == "1"):
         return World(rank=0, size=1, local_rank=0, local_size=1, device=_device(hardware, 0))
@@ -312,7 +315,7 @@ def _numbers(env: Mapping[str, str]) -> dict[str, int]:
 def _opened_elsewhere(env: Mapping[str, str], hardware: Hardware) -> World:
     """The world of a process group that the user's code opened."""
     rank, size = dist.get_rank(), dist.get_world_size()
-    backend = str(dist.get_backend_config())
+    backend, env = str(dist.get_backend_config()), completed(env)
     if env.get("LOCAL_RANK", "").isdigit() and env.get("LOCAL_WORLD_SIZE", "").isdigit():
         local_rank, local_size = int(env["LOCAL_RANK"]), int(env["LOCAL_WORLD_SIZE"])
     else:

@@ -68,6 +68,8 @@ CODES: dict[str, Code] = {
     "J407": Code("error", "There is no such run."),
     "J408": Code("error", "The record of a run cannot be read."),
     "J409": Code("error", "The job chooses a kind that this version of jobc does not run yet."),
+    "J410": Code("error", "Nothing gives this process a place among others."),
+    "J411": Code("error", "This process has a place among others that the job does not agree with."),
     "J501": Code("error", "The world that the process joined is not the world that the plan says."),
     "J502": Code("error", "The resolved document of the run cannot be read."),
     "J503": Code("error", "A keyword in code contradicts a setting of the job."),

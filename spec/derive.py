@@ -35,7 +35,9 @@ def derive(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
     if several and _value(root, ("hardware", "threads_per_process")) is None:
         root = _set(root, ("hardware", "threads_per_process"), 1, "hardware.per_node")
     if _value(root, ("launcher",)) == "auto":
-        root = _set(root, ("launcher",), "torchrun" if processes > 1 else "python", "the number of processes")
+        given = _value(root, ("target", "kind")) == "inherit"
+        chosen = "torchrun" if processes > 1 and not given else "python"
+        root = _set(root, ("launcher",), chosen, "the target" if given else "the number of processes")
     if root.get("paradigm") is None:
         root = _set(root, ("paradigm", "kind"), "ddp" if processes > 1 else "none", "the number of processes")
     root = shape.normal(root)

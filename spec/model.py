@@ -188,6 +188,10 @@ class Local(Kind, frozen=True, tag="local"):
     """This machine."""
 
 
+class Inherit(Kind, frozen=True, tag="inherit"):
+    """Processes that something else starts, of which each runs `jobc run`: srun, mpirun, torchrun, an operator."""
+
+
 class Ssh(Kind, frozen=True, tag="ssh"):
     """Machines that are reached with ssh, one node each; the job's files are copied there."""
 
@@ -237,7 +241,7 @@ class Ssh(Kind, frozen=True, tag="ssh"):
 Hardware = AutoHardware | Cpu | Gpu
 Precision = FullPrecision | Bf16 | Fp16 | Fp8
 Paradigm = NoParadigm | Ddp | Fsdp | DeepSpeed | Megatron
-Target = Local | Ssh
+Target = Local | Inherit | Ssh
 VariableName = Annotated[
     str,
     Meta(

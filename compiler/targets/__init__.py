@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ...spec import ResolvedSpec
-from ...spec.model import Local, Ssh
-from . import local, ssh
+from ...spec.model import Inherit, Local, Ssh
+from . import inherit, local, ssh
 from .base import Target
 
-TARGETS: dict[type, Target] = {Local: local, Ssh: ssh}
+TARGETS: dict[type, Target] = {Local: local, Inherit: inherit, Ssh: ssh}
 
 
 def target_of(spec: ResolvedSpec) -> Target:

@@ -50,12 +50,12 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
         nodes=(NodeGroup(first=0, hosts=("localhost",), processes=spec.job.processes_per_node, commands=commands),),
         submit=(
             WriteFile(path=(Ref("run_dir"), "/spec.json"), content=(Ref("spec"),), mode=0o600),
-            StartNodes(ports=ports, timeout=_timeout(spec)),
+            StartNodes(ports=ports, timeout=time_limit(spec)),
         ),
         status=status,
         logs=logs,
         stop=stop,
-        inputs=_inputs(spec),
+        inputs=inputs(spec),
     )
 
 
@@ -68,7 +68,8 @@ def verbs() -> tuple[tuple[RunCommand], tuple[RunCommand], tuple[RunCommand]]:
     )
 
 
-def _timeout(spec: ResolvedSpec) -> float | None:
+def time_limit(spec: ResolvedSpec) -> float | None:
+    """Seconds that the job may take."""
     minutes = spec.job.limits.minutes
     return None if minutes is None else minutes * 60
 
@@ -77,7 +78,8 @@ def _run(*argv: str | tuple[str | Ref, ...]) -> RunCommand:
     return RunCommand(command=Command(argv=argv))
 
 
-def _inputs(spec: ResolvedSpec) -> dict[str, str]:
+def inputs(spec: ResolvedSpec) -> dict[str, str]:
+    """The hash of the script."""
     script = spec.job.script
     if script is None:
         return {}
