@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from ..compiler.compile import compile_plan
+from ..spec.accelerate_keys import blocks
 from ..spec.codes import CODES
 from ..spec.describe import Field, fields, fields_below, kinds_at
 from ..spec.findings import FindingsError
@@ -42,7 +43,7 @@ def write(folder: Path) -> None:
 
 def pages() -> dict[str, str]:
     """The reference pages by file name."""
-    made = {"job.md": _job(), "commands.md": _commands(), "findings.md": _findings()}
+    made = {"job.md": _job(), "commands.md": _commands(), "findings.md": _findings(), "accelerate.md": _accelerate()}
     return {name: "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
 
 
@@ -57,7 +58,7 @@ def _job() -> Iterator[str]:
     top = [field for field in fields() if "." not in field.path]
     yield "# The job document"
     yield ""
-    yield _MADE.format(source="`spec/model.py` and `spec/training.py`")
+    yield _MADE.format(source="`spec/model.py` and the modules of its blocks")
     yield ""
     yield from _paragraph(
         "Every field of `job.yaml` and `job.toml`, in the sentences that `jobc explain <field>` prints. A word stands"
@@ -205,6 +206,28 @@ def _said(found: Page) -> str:
         except FindingsError as error:
             findings = error.findings
         return "\n\n".join(finding.render() for finding in findings).replace(str(folder), _HOME).replace(os.sep, "/")
+
+
+# --- keys of Accelerate ---------------------------------------------------------------------------------------------
+
+
+def _accelerate() -> Iterator[str]:
+    yield "# Accelerate's configuration keys"
+    yield ""
+    yield _MADE.format(source="`spec/accelerate_keys.toml`")
+    yield ""
+    yield from _paragraph(
+        "Each key of a file that `accelerate config` wrote, and the path of a job's document that says the same, or why"
+        " there is none. [The job document](job.md) has every path, [From Accelerate](../from-accelerate.md) the rest."
+    )
+    for block in blocks().values():
+        yield ""
+        yield f"## {block.title}"
+        yield ""
+        yield "| Accelerate | jobc | |"
+        yield "|---|---|---|"
+        for name, key in block.keys.items():
+            yield f"| `{name}` | {f'`{key.path}`' if key.path else '-'} | {_cell(key.note or key.why)} |"
 
 
 if __name__ == "__main__":
