@@ -8,7 +8,7 @@ from typing import Any
 from ..spec import Finding, ResolvedSpec, finding
 from ..spec.model import Cpu, Gpu
 from ..spec.paradigms import Fsdp
-from ..spec.precisions import Bf16, Fp8
+from ..spec.precisions import Bf16, Fp8, Fp16
 
 #: Settings of fp8 that not every library has: who has it, and the value that changes nothing.
 _OWNERS: dict[str, tuple[tuple[str, ...], Any]] = {
@@ -36,6 +36,9 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     precision = spec.job.precision
     if isinstance(precision, Bf16 | Fp8):
         yield from _devices(spec)
+    cut = isinstance(spec.job.paradigm, Fsdp) and spec.job.processes > 1
+    if isinstance(precision, Bf16 | Fp16) and precision.reduce != "fp32" and not cut:
+        yield _without_effect(spec, "reduce", "gradients are in float32 unless `fsdp` cuts the model in pieces")
     if not isinstance(precision, Fp8):
         return
     if isinstance(spec.job.hardware, Cpu):

@@ -147,7 +147,7 @@ class Accelerator(Checkpointed, LaterView):
         if settings.deterministic:
             refuse_chance()
         self._precision = Precision(settings.precision, found.device, said.autocast)
-        self._strategy = strategies.choose(settings.paradigm, found, self._precision.half)
+        self._strategy = strategies.choose(settings.paradigm, found, self._precision.half, self._precision.reduce)
         self._live = LiveBatches()
         self._progress = Progress(
             settings.gradient_accumulation,

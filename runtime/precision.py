@@ -28,6 +28,8 @@ class Precision:
 
     def __init__(self, kind: Kind, device: torch.device, autocast: AutocastKwargs | None = None) -> None:
         self.half = self._type = _TYPES[type(kind)]
+        #: The format in which a strategy that computes in `half` adds up gradients.
+        self.reduce = self.half if getattr(kind, "reduce", "fp32") != "fp32" else torch.float32
         self._device = device
         self._autocast = autocast or AutocastKwargs()
         self.scale = LossScale(kind, device) if isinstance(kind, Fp16) else None

@@ -22,6 +22,7 @@ from .optimizer import PreparedOptimizer, WindowHints
 from .places import caller_place
 from .precision import Precision
 from .progress import Progress
+from .recomputing import recompute_blocks
 from .scheduler import FreeScheduler, PreparedScheduler, hint_of_pace
 from .strategies.base import Strategy
 
@@ -107,6 +108,8 @@ class Prepared:
                 raise FindingsError((_spread(model),))
         inner = self._strategy.unwrap(model)
         self._precision.wrap_forward(inner)
+        if self.parts.settings.activation_checkpointing:
+            recompute_blocks(inner)
         compile_in_place(inner, self.parts.settings.compile)
         wrapped = self._strategy.wrap(self._strategy.place(model) if place else model)
         for optimizer in self.optimizers:

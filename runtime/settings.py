@@ -71,6 +71,7 @@ class Settings:
     seed: int | None
     data_seed: int | None
     deterministic: bool
+    activation_checkpointing: bool
     gradient_clipping: GradientClipping
     loss: Literal["mean_sample", "mean_batch", "mean_token"]
     loss_explicit: bool
@@ -124,6 +125,7 @@ def settle(spec: ResolvedSpec | None, said: Keywords) -> Settings:
         seed=training.seed,
         data_seed=table.settle("data_seed", said.data_seed, loader.seed),
         deterministic=training.deterministic,
+        activation_checkpointing=training.activation_checkpointing,
         gradient_clipping=training.gradient_clipping,
         loss=training.loss,
         loss_explicit=spec is not None and spec.origin("training.loss").explicit,

@@ -25,7 +25,7 @@ _FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "param_init_fn": ((None,), "give the model its values before it is prepared"),
     "sync_module_states": ((None, True), "leave it away: all processes get what the first one has"),
     "forward_prefetch": ((None, False), _ALWAYS),
-    "activation_checkpointing": ((None, False), _LATER),
+    "activation_checkpointing": ((None, False), "write `training.activation_checkpointing: true` in the job"),
     "activation_checkpointing_offload": ((None, False), _LATER),
     "cpu_ram_efficient_loading": ((None, False), _LATER),
     "min_num_params": ((None, 0), "name the classes in `transformer_cls_names_to_wrap`, or let `auto` find the blocks"),

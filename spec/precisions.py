@@ -16,10 +16,19 @@ class FullPrecision(Kind, frozen=True, tag="no"):
 class Bf16(Kind, frozen=True, tag="bf16"):
     """Forward passes under bfloat16 autocast; outputs come back in float32."""
 
+    reduce: Annotated[
+        Literal["fp32", "bf16"],
+        Meta(description="Number format in which `fsdp` adds up the gradients of all processes."),
+    ] = "fp32"
+
 
 class Fp16(Kind, frozen=True, tag="fp16"):
     """Forward passes under float16 autocast with a scaled loss; outputs come back in float32."""
 
+    reduce: Annotated[
+        Literal["fp32", "fp16"],
+        Meta(description="Number format in which `fsdp` adds up the gradients of all processes."),
+    ] = "fp32"
     initial_scale: Annotated[float, Meta(gt=0, description="Loss scale of the first step.")] = 65536.0
     growth_interval: Annotated[
         int, Meta(ge=1, description="Steps without an overflow after which the loss scale grows.")

@@ -129,6 +129,13 @@ class Training(Part, frozen=True):
     gradient_clipping: Annotated[
         GradientClipping, Meta(description="How large gradients may be when an optimizer steps.")
     ] = GradientClipping()
+    activation_checkpointing: Annotated[
+        bool,
+        Meta(
+            description="Compute activations of the model's repeated blocks again in the backward pass: less memory,"
+            " about a third more time."
+        ),
+    ] = False
     deterministic: Annotated[
         bool, Meta(description="Refuse operations of torch that give other numbers each time, at some cost in speed.")
     ] = False

@@ -112,6 +112,6 @@ class DataParallel(Single):
         return Join(joinable) if joinable else nullcontext()
 
 
-def build(kind: Ddp, world: World, _half: torch.dtype | None) -> Strategy:
+def build(kind: Ddp, world: World, _half: torch.dtype | None, _reduce: torch.dtype | None) -> Strategy:
     """The strategy `ddp`; alone it is the strategy of one process."""
     return DataParallel(world.device, kind) if world.size > 1 else Single(world.device)

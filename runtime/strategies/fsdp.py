@@ -213,12 +213,12 @@ class FullyShard(Single):
         return whole.cpu() if self.is_main else None
 
 
-def build(kind: Fsdp, world: World, half: torch.dtype | None) -> Strategy:
+def build(kind: Fsdp, world: World, half: torch.dtype | None, reduce: torch.dtype | None) -> Strategy:
     """The strategy `fsdp`; alone it is the strategy of one process."""
     if world.size == 1:
         return Single(world.device)
     mesh = init_device_mesh(world.device.type, (world.size,))
-    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=None if half is None else torch.float32)
+    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=None if half is None else reduce or torch.float32)
     return FullyShard(world.device, kind, mesh, policy, world.is_main)
 
 

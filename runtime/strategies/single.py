@@ -89,7 +89,7 @@ class Single:
         return _NOTHING
 
 
-def build(_kind: NoParadigm, world: World, _half: torch.dtype | None) -> Single:
+def build(_kind: NoParadigm, world: World, _half: torch.dtype | None, _reduce: torch.dtype | None) -> Single:
     """The strategy `none`.
 
     Raises:

@@ -277,3 +277,49 @@ def check_steps_are_those_of_the_job():
     once = moved(2)
     twice = moved(2, training={"gradient_accumulation": 2})
     assert not same(once, twice, 1e-3)
+
+
+def check_activations_are_computed_again():
+    def passes(paradigm, *, again):
+        model = prepared(paradigm={"kind": paradigm}, training={"activation_checkpointing": again})
+        model(torch.ones(2, 4)).sum().backward()
+        with torch.no_grad():
+            assert model(torch.ones(2, 4)).shape == (2, 1)
+        gradients = [parameter.grad for parameter in model.parameters()]
+        return [item.full_tensor() if isinstance(item, DTensor) else item for item in gradients]
+
+    for paradigm in ("ddp", "fsdp"):
+        assert same(passes(paradigm, again=False), passes(paradigm, again=True))
+    with job(training={"activation_checkpointing": True}), refuses("J508", "training.activation_checkpointing"):
+        Accelerator().prepare(model())
+
+
+class Counting(nn.Module):
+    """A block that counts how often it computes."""
+
+    calls = 0
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(2, 2)
+
+    def forward(self, inputs):
+        Counting.calls += 1
+        return self.inner(inputs)
+
+
+def check_blocks_run_twice_where_their_activations_are_not_kept():
+    for again, expected in ((False, 2), (True, 4)):
+        with job(training={"activation_checkpointing": again}):
+            ready = Accelerator().prepare(nn.Sequential(Counting(), Counting()))
+        Counting.calls = 0
+        ready(torch.ones(1, 2)).sum().backward()
+        assert Counting.calls == expected
+
+
+def check_gradients_are_added_up_in_the_format_of_the_job():
+    for word, expected in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        model = prepared(paradigm={"kind": "fsdp"}, precision={"kind": "bf16", "reduce": word})
+        state = model._get_fsdp_state()
+        groups = getattr(state, "_fsdp_param_groups", None) or [state._fsdp_param_group]
+        assert groups[0].mp_policy.reduce_dtype is expected
