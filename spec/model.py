@@ -230,10 +230,18 @@ class Ssh(Kind, frozen=True, tag="ssh"):
     exclude: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...],
         Meta(
-            description="Files and folders that are not copied, by patterns as a shell's (`*.pt`, `data/raw`); one"
-            " without `/` is meant at every depth."
+            description="Files and folders that are not copied, by patterns as in a .gitignore (`*.pt`, `data/raw`); a"
+            " file .jobcignore in the job's folder says more."
         ),
     ] = (".git", ".venv", "__pycache__", "*.pyc", "node_modules", "checkpoints", "*.pt", "*.safetensors")
+    ssh_args: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(description="Further options of every ssh, passed on exactly as written."),
+    ] = ()
+    rsync_args: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(description="Further options of the rsync that copies the files, passed on exactly as written."),
+    ] = ()
 
 
 # --- the job --------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ and ends with it: when the connection is closed, by jobc or by a cut cable, the 
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
 import posixpath
@@ -15,12 +14,13 @@ from pathlib import Path
 
 import msgspec
 
-from ...spec import Finding, ResolvedSpec, finding
+from ...spec import Finding, Place, ResolvedSpec, finding
 from ...spec.model import Gpu, Ssh
 from ..launchers import Launcher
 from ..launchers.base import Site, joined
 from ..plan import Argv, Command, NodeGroup, Ref, RunForNodes, StartNodes, Step, Text, WriteFile
 from ..quoting import shell
+from ..sending import IGNORE_FILE, BadPatternError, sent_files
 from .base import Deployment
 from .local import missing_files, verbs
 
@@ -59,22 +59,34 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
 
 def _what_is_copied(spec: ResolvedSpec) -> Iterator[Finding]:
     """Names that no plan can hold, and much of it."""
-    place, files = spec.place("target"), sent_files(spec)
+    target, place = _target(spec), spec.place("target")
+    try:
+        files = sent_files(spec.project_dir, target.exclude)
+    except BadPatternError as error:
+        cause = f"`{error.pattern}` leaves out nothing: it is no pattern"
+        place = Place(source=IGNORE_FILE, line=error.line) if error.line else spec.place("target.exclude")
+        yield finding("J106", cause, place=place, next_step="write it as git does in a .gitignore")
+        return
     for name in files:
         shown = name.encode(errors="backslashreplace").decode()
         if shown.encode() != os.fsencode(name):
             cause = f"the name of the file `{shown}` is not UTF-8, and a plan is text"
-            yield finding("J315", cause, place=place, next_step="rename it, or leave it out with `target.exclude`")
+            yield finding(
+                "J315",
+                cause,
+                place=place,
+                next_step="rename it, or leave it out with `target.exclude` or a .jobcignore",
+            )
     size = sum((Path(spec.project_dir) / name).stat().st_size for name in files)
     if size > _LARGE:
         cause = f"{size / 2**20:.0f} MiB are copied to each machine"
-        yield finding("J314", cause, place=place, next_step="leave data out with `target.exclude`")
+        yield finding("J314", cause, place=place, next_step="leave data out with `target.exclude` or a .jobcignore")
 
 
 def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
     """Copy the job's files to every machine, start every node's script over ssh, wait."""
     target, hosts = _target(spec), _target(spec).hosts or ()
-    files = sent_files(spec)
+    files = sent_files(spec.project_dir, target.exclude)
     nodes = NodeGroup(
         first=0, hosts=hosts, processes=spec.job.processes_per_node, commands=_commands(spec, launcher, target)
     )
@@ -87,28 +99,6 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
     )
     status, logs, stop = verbs()
     return Deployment(nodes=(nodes,), submit=steps, status=status, logs=logs, stop=stop, inputs=_inputs(spec, files))
-
-
-def sent_files(spec: ResolvedSpec) -> tuple[str, ...]:
-    """The files of the job's folder that are copied, by their path from it, in order.
-
-    A link to a file is copied as that file; one to a folder, and what is neither, is left out.
-    """
-    root, patterns = spec.project_dir, _target(spec).exclude
-    found: list[str] = []
-    for folder, names, files in os.walk(root):
-        inside = "" if folder == root else os.path.relpath(folder, root).replace(os.sep, "/")
-        names[:] = sorted(name for name in names if not _excluded(posixpath.join(inside, name), patterns))
-        for name in sorted(files):
-            path = posixpath.join(inside, name)
-            if not _excluded(path, patterns) and os.path.isfile(os.path.join(folder, name)):  # noqa: PTH113, PTH118
-                found.append(path)
-    return tuple(found)
-
-
-def _excluded(path: str, patterns: tuple[str, ...]) -> bool:
-    name = posixpath.basename(path)
-    return any(fnmatch.fnmatchcase(path if "/" in pattern else name, pattern.strip("/")) for pattern in patterns)
 
 
 def _target(spec: ResolvedSpec) -> Ssh:
@@ -156,6 +146,7 @@ def _ssh(target: Ssh) -> Argv:
         options += ["-p", str(target.port)]
     if target.jump is not None:
         options += ["-J", target.jump]
+    options += target.ssh_args
     return tuple(options)
 
 
@@ -166,7 +157,7 @@ def _copy(spec: ResolvedSpec, target: Ssh) -> Command:
     return Command(
         argv=(
             "rsync", "--archive", "--copy-links", "--compress", "--from0", ("--files-from=", Ref("run_dir"), "/files"),
-            "--rsync-path", f"mkdir -p {there}/files {there}/runs && rsync",
+            *target.rsync_args, "--rsync-path", f"mkdir -p {there}/files {there}/runs && rsync",
             "--rsh", remote, (Ref("project_dir"), "/"), (Ref("host"), f":{there}/files/"),
         ),
         output="tagged",

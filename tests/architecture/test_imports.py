@@ -16,6 +16,7 @@ OWNERS = {
     "safetensors": {"runtime"},
     "numpy": {"runtime"},
     "jinja2": {"compiler/shell.py"},
+    "pathspec": {"compiler/sending.py"},
     "omegaconf": {"spec/interpolate.py"},
     "jsonschema": {"spec/validate.py"},
     "hydra": {"spec/hydra_grammar.py", "spec/overrides.py"},

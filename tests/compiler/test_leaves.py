@@ -81,6 +81,8 @@ CHANGES = {
     "target.connect_timeout": (HOSTS, 3),
     "target.folder": (HOSTS, "elsewhere"),
     "target.exclude": (HOSTS, ["train.py"]),
+    "target.ssh_args": (HOSTS, ["-4"]),
+    "target.rsync_args": (HOSTS, ["--bwlimit=9"]),
     "training.gradient_accumulation": (TWO, 4),
     "training.gradient_clipping.norm": (TWO, 1),
     "training.gradient_clipping.value": (TWO, 1),

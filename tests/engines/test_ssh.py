@@ -186,3 +186,20 @@ def test_script_that_is_ended_leaves_no_process(jobc_command, folder, ssh_job):
     running.kill()
     wait_for(lambda: not any(alive(int(path.read_text())) for path in pids))
     running.wait(10)
+
+
+def test_ignore_file_says_what_stays(jobc_command, folder, ssh_job):
+    """As git reads its own; and what cannot be read is said with its line."""
+    there = ssh_job("print('ran')\n", "", hosts="[n1]")
+    (folder / "data" / "raw").mkdir(parents=True)
+    for name in ("data/raw/huge.bin", "data/small.bin", "notes.tmp", "keep.tmp"):
+        (folder / name).write_text("x")
+    (folder / ".jobcignore").write_text("# mine\ndata/raw\n*.tmp\n!keep.tmp\n")
+    assert jobc_command("run", "job.yaml").returncode == 0
+    copied = {path.relative_to(there / "train/files").as_posix() for path in (there / "train/files").rglob("*")}
+    assert copied >= {"data/small.bin", "keep.tmp", "train.py"}
+    assert not copied & {"data/raw", "data/raw/huge.bin", "notes.tmp"}
+    (folder / ".jobcignore").write_text("# mine\n!\n")
+    done = jobc_command("plan", "job.yaml")
+    assert done.returncode == 2
+    assert "error[J106]: `!` leaves out nothing: it is no pattern\n  .jobcignore:2" in done.stderr
