@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from . import shape
+from .capabilities import PLANNED
 from .untyped import as_dict, as_list
 
 Schema = dict[str, Any]
@@ -54,7 +55,11 @@ def fields_below(path: str) -> tuple[Field, ...]:
 def kinds_at(path: str) -> dict[str, str]:
     """The kinds of a block with the sentence of each; empty where the block has one form."""
     schema = _schema_at(path)
-    return {} if schema is None else {word: block["description"] for word, block in shape.kinds(schema).items()}
+    later = {item.kind for item in PLANNED if item.block == path}
+    return {
+        word: f"{block['description']} (It can be planned, and not run yet.)" if word in later else block["description"]
+        for word, block in ({} if schema is None else shape.kinds(schema)).items()
+    }
 
 
 def sentence(schema: Schema) -> str:
