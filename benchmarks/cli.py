@@ -56,9 +56,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fill_registry(Path(folder), 10_000)
         env = {**os.environ, "XDG_STATE_HOME": folder}
-        found = interleaved({name: partial(wall, command, env=env) for name, command in COMMANDS.items()}, rounds)
+        commands = {
+            **COMMANDS,
+            **{f"jobc plan, {nodes:,} node{'s' * (nodes > 1)}": many(Path(folder), nodes) for nodes in (1, 4096)},
+        }
+        found = interleaved({name: partial(wall, command, env=env) for name, command in commands.items()}, rounds)
     rival = found["accelerate launch --help"]
     print(f"median of {rounds} interleaved rounds\n")
+    many_to_one = found["jobc plan, 4,096 nodes"] / found["jobc plan, 1 node"]
+    print(f"planning 4,096 nodes takes {many_to_one:.2f} of planning one (reach 2)\n")
     print(f"| {'command':26} | seconds | of accelerate launch --help | reach |")
     print(f"|{'-' * 28}|--------:|----------------------------:|------:|")
     for name, seconds in found.items():
@@ -81,6 +87,16 @@ def fill_registry(folder: Path, count: int) -> None:
         run = folder / "jobc" / "runs" / name
         run.mkdir(parents=True)
         (run / "record.json").write_text(json.dumps(record, indent=2))
+
+
+def many(folder: Path, nodes: int) -> list[str | Path]:
+    """The planning of a job on so many machines that are reached with ssh."""
+    here = folder / f"{nodes}"
+    here.mkdir()
+    (here / "train.py").touch()
+    (here / "hosts").write_text("".join(f"node{number:04}\n" for number in range(nodes)))
+    (here / "job.yaml").write_text("script: train.py\ntarget: {kind: ssh, hosts_file: hosts}\n")
+    return [BIN / "jobc", "plan", here / "job.yaml"]
 
 
 def show_imports() -> None:
