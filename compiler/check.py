@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..spec import Finding, ResolvedSpec, finding
 from ..spec.capabilities import planned_kinds
-from ..spec.model import Cpu, Ddp, Fsdp, Gpu, NoParadigm, Paradigm
+from ..spec.model import Cpu, Ddp, Fsdp, Gpu, Inherit, NoParadigm, Paradigm
 from ..spec.training import Compile, Dataloader
 from . import formats, secrets, sharding
 from .launchers import launcher_of
@@ -29,6 +29,7 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     yield from _agent(spec)
     yield from _launcher_args(spec)
     yield from _devices(spec)
+    yield from _cores(spec)
     yield from _training(spec)
     yield from _data(spec)
     yield from _sending(spec)
@@ -161,6 +162,33 @@ def _devices(spec: ResolvedSpec) -> Iterator[Finding]:
     if "CUDA_VISIBLE_DEVICES" in spec.job.env:
         cause = "`env.CUDA_VISIBLE_DEVICES` and `hardware.ids` both say which GPUs are used"
         yield finding("J312", cause, place=spec.place("env.CUDA_VISIBLE_DEVICES"), next_step="keep `hardware.ids`")
+
+
+def _cores(spec: ResolvedSpec) -> Iterator[Finding]:
+    """CPUs for each process, which only those that are started one by one can be given."""
+    job, path = spec.job, "hardware.cpu_affinity"
+    lists = job.hardware.cpu_affinity
+    if lists is None:
+        return
+    place = spec.place(path)
+    if len(lists) != job.processes_per_node:
+        entries = "1 entry" if len(lists) == 1 else f"{len(lists)} entries"
+        cause = f"`{path}` has {entries}, and `hardware.per_node` is {job.processes_per_node}"
+        yield finding("J312", cause, place=place, next_step="write one entry for each process of a node")
+    for index, text in enumerate(lists):
+        for first, last in re.findall(r"([0-9]+)-([0-9]+)", text):
+            if int(first) > int(last):
+                cause = f"`{first}-{last}` in `{path}` ends before it begins"
+                yield finding("J106", cause, place=spec.place(f"{path}[{index}]"), next_step=f"write `{last}-{first}`")
+    if launcher_of(spec).RESTARTS:
+        cause = f"`{path}` has no effect: torchrun starts its processes all alike"
+        step = "use `launcher: python`"
+        if isinstance(job.hardware, Gpu):
+            step += ", or `hardware.numa_binding`, with which torchrun binds each process to CPUs near its GPU"
+        yield finding("J311", cause, place=place, next_step=step)
+    elif isinstance(job.target, Inherit):
+        cause = f"`{path}` has no effect: with `target: inherit` whatever starts the processes binds them"
+        yield finding("J311", cause, place=place, next_step="ask it to, as with `srun --cpu-bind=cores`")
 
 
 def _training(spec: ResolvedSpec) -> Iterator[Finding]:

@@ -28,6 +28,20 @@ Threads = Annotated[
         extra_json_schema=derived("1 where a node has several processes"),
     ),
 ]
+CpuList = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*$(?!\n)",
+        extra_json_schema=form("numbers of CPUs such as `0-3` or `0,2,8-11`"),
+    ),
+]
+Affinity = Annotated[
+    Annotated[tuple[CpuList, ...], Meta(min_length=1)] | None,
+    Meta(
+        description="CPUs that each process of a node is bound to, one entry a process, such as `[0-3, 4-7]`; unset"
+        " binds none. It needs `launcher: python` or one process."
+    ),
+]
 
 
 class AutoHardware(Kind, frozen=True, tag="auto"):
@@ -35,6 +49,7 @@ class AutoHardware(Kind, frozen=True, tag="auto"):
 
     per_node: PerNode = 1
     threads_per_process: Threads | None = None
+    cpu_affinity: Affinity = None
 
 
 class Cpu(Kind, frozen=True, tag="cpu"):
@@ -42,6 +57,7 @@ class Cpu(Kind, frozen=True, tag="cpu"):
 
     per_node: PerNode = 1
     threads_per_process: Threads | None = None
+    cpu_affinity: Affinity = None
 
 
 Model = Literal[
@@ -99,6 +115,7 @@ class Gpu(Kind, frozen=True, tag="gpu"):
         Meta(description="Numbers of the GPUs to use on each node (CUDA_VISIBLE_DEVICES); unset takes the first ones."),
     ] = None
     threads_per_process: Threads | None = None
+    cpu_affinity: Affinity = None
     numa_binding: Numa = "none"
     model: Annotated[
         Model | None,
@@ -182,6 +199,28 @@ class Limits(Part, frozen=True):
         Annotated[float, Meta(gt=0, le=527040)] | None,
         Meta(description="Minutes after which the processes are asked to end, then ended; the exit code is 124."),
     ] = None
+    memory: Annotated[
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[1-9][0-9]{0,6}(MiB|GiB|TiB)$(?!\n)",
+                extra_json_schema=form("a size such as `512MiB` or `8GiB`"),
+            ),
+        ]
+        | None,
+        Meta(
+            description="Memory that each process may allocate for itself (RLIMIT_DATA), such as `8GiB`; what is beyond"
+            " it fails in the process. GPU memory does not count."
+        ),
+    ] = None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The limit of memory in bytes."""
+        return None if self.memory is None else int(self.memory[:-3]) * _UNITS[self.memory[-3:]]
+
+
+_UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
 class Local(Kind, frozen=True, tag="local"):

@@ -92,6 +92,18 @@ def prepared(spec: ResolvedSpec, argv: Argv) -> Argv:
     return ("bash", "-c", "\n".join(("set -e", *setup, 'exec "$@"')), "jobc-setup", *argv)
 
 
+def limited(spec: ResolvedSpec) -> Argv:
+    """What stands before a command whose processes may each use so much memory, from util-linux."""
+    memory = spec.job.limits.memory_bytes
+    return () if memory is None else ("prlimit", f"--data={memory}")
+
+
+def bound(spec: ResolvedSpec, local_rank: int) -> Argv:
+    """What stands before the command of a process that is bound to CPUs, from util-linux."""
+    lists = spec.job.hardware.cpu_affinity
+    return () if lists is None else ("taskset", "--cpu-list", lists[local_rank])
+
+
 def shared_env(spec: ResolvedSpec, site: Site) -> dict[str, Text]:
     """Variables of every process, whatever starts it: what jobc adds, then the job's own."""
     job = spec.job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...spec import ResolvedSpec
 from ..plan import Argv, Command, Ref, Text
-from .base import Site, entry, folder, interpreter, local_ranks, prepared, shared_env
+from .base import Site, bound, entry, folder, interpreter, limited, local_ranks, prepared, shared_env
 
 RESTARTS = False
 OPTIONS = None
@@ -12,12 +12,12 @@ OPTIONS = None
 
 def node_commands(spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:
     """One command for each process. A single process keeps the terminal and needs no variables of a world."""
-    argv, shared, cwd = _argv(spec, site), shared_env(spec, site), folder(spec, site)
+    shared, cwd = shared_env(spec, site), folder(spec, site)
     if spec.job.processes == 1:
-        return (Command(argv=argv, env=shared, cwd=cwd, ranks=(0,)),)
+        return (Command(argv=_argv(spec, 0, site), env=shared, cwd=cwd, ranks=(0,)),)
     return tuple(
         Command(
-            argv=argv,
+            argv=_argv(spec, local_rank, site),
             env={**_world(spec, local_rank, site), "PYTHONUNBUFFERED": "1", **shared},
             cwd=cwd,
             ranks=(local_rank,),
@@ -27,10 +27,9 @@ def node_commands(spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:
     )
 
 
-def _argv(spec: ResolvedSpec, site: Site) -> Argv:
-    if spec.job.command is not None:
-        return prepared(spec, spec.job.command)
-    return prepared(spec, (interpreter(spec, site), *entry(spec)))
+def _argv(spec: ResolvedSpec, local_rank: int, site: Site) -> Argv:
+    before, command = (*bound(spec, local_rank), *limited(spec)), spec.job.command
+    return prepared(spec, (*before, *((interpreter(spec, site), *entry(spec)) if command is None else command)))
 
 
 def _world(spec: ResolvedSpec, local_rank: int, site: Site) -> dict[str, Text]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ...spec import ResolvedSpec
 from ...spec.model import Gpu
 from ..plan import Argv, Command, Ref, Text
-from .base import Site, entry, folder, interpreter, joined, local_ranks, prepared, script_argument, shared_env
+from .base import Site, entry, folder, interpreter, joined, limited, local_ranks, prepared, script_argument, shared_env
 
 RESTARTS = True
 #: Options of torchrun that follow from the document.
@@ -32,9 +32,10 @@ def node_commands(spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:
         *spec.job.launcher_args,
     )
     tags: dict[str, Text] = {"TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[${rank}] "} if streams else {}
+    agent: Argv = (*limited(spec), interpreter(spec, site), "-m", "torch.distributed.run")
     return (
         Command(
-            argv=prepared(spec, (interpreter(spec, site), "-m", "torch.distributed.run", *options, *_entry(spec))),
+            argv=prepared(spec, (*agent, *options, *_entry(spec))),
             env={"PYTHONUNBUFFERED": "1", **tags, **shared_env(spec, site)},
             cwd=folder(spec, site),
             ranks=local_ranks(spec),

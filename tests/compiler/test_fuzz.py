@@ -57,6 +57,8 @@ WORDS = {
     "env": {"keys": ["A", "OMP_NUM_THREADS", "RANK", "TOKEN", "CUDA_VISIBLE_DEVICES"], "values": TEXTS},
     "vars": {"keys": ["x", "y z"], "values": TEXTS},
     "tensor_parallel_plan": {"keys": ["*.q", "layers.*.up"], "values": ["colwise", "rowwise", "replicate"]},
+    "cpu_affinity": ["0", "0-3", "4,6-7", "3-0"],
+    "memory": ["512MiB", "8GiB"],
     "backend": ["inductor", "eager", "none"],
 }
 
