@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..spec import Finding, ResolvedSpec, finding
-from ..spec.paradigms import DeepSpeed, Megatron
+from ..spec.paradigms import DeepSpeed, Fsdp, Megatron
 
 
 def check(spec: ResolvedSpec) -> Iterator[Finding]:
     """Every contradiction of the chosen paradigm."""
     paradigm = spec.job.paradigm
+    if isinstance(paradigm, Fsdp) and paradigm.wrap != "size" and spec.origin("paradigm.min_parameters").explicit:
+        yield _without_effect(spec, "min_parameters", "sizes are not looked at", "add `wrap: size`, or remove it")
     if isinstance(paradigm, DeepSpeed):
         yield from _deepspeed(spec, paradigm)
     if isinstance(paradigm, Megatron):

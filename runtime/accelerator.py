@@ -327,7 +327,8 @@ class Accelerator(Checkpointed, LaterView):
     def clip_grad_norm_(self, parameters: Iterable[Tensor] | Tensor, max_norm: float, norm_type: float = 2) -> Tensor:
         """Scales gradients so that their norm is at most `max_norm`; returns the norm before (0-d).
 
-        While an accumulation window is open nothing is clipped, and the norm is that of the gradients so far.
+        While an accumulation window is open nothing is clipped, and the norm is that of the gradients so far. Without a
+        call, `training.gradient_clipping` of the job clips at each step of a prepared optimizer, its own parameters.
         """
         return self._gradients.clip_norm(parameters, max_norm, norm_type)
 

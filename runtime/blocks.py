@@ -42,6 +42,26 @@ def of_classes(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
     return found[::-1]
 
 
+def of_size(model: nn.Module, least: int) -> list[nn.Module]:
+    """The modules with at least so many parameters beside those of modules within them that are chosen already.
+
+    Inner ones come before those that hold them; what is left over is the model's own.
+    """
+    chosen: list[nn.Module] = []
+
+    def left_over(module: nn.Module) -> dict[int, int]:
+        found = {id(parameter): parameter.numel() for parameter in module.parameters(recurse=False)}
+        for child in module.children():
+            found |= left_over(child)
+        if module is model or isinstance(module, _CONTAINERS) or sum(found.values()) < least:
+            return found
+        chosen.append(module)
+        return {}
+
+    left_over(model)
+    return list({id(module): module for module in chosen}.values())
+
+
 def candidates(model: nn.Module) -> list[str]:
     """The classes of a model's modules that hold parameters, its own first and each once."""
     modules = (module for module in model.modules() if any(True for _ in module.parameters()))

@@ -28,9 +28,9 @@ _FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "activation_checkpointing": ((None, False), "write `training.activation_checkpointing: true` in the job"),
     "activation_checkpointing_offload": ((None, False), _LATER),
     "cpu_ram_efficient_loading": ((None, False), _LATER),
-    "min_num_params": ((None, 0), "name the classes in `transformer_cls_names_to_wrap`, or let `auto` find the blocks"),
 }
 _STRATEGIES: dict[str, bool] = {"FULL_SHARD": True, "1": True, "SHARD_GRAD_OP": False, "2": False}
+_POLICIES = {"no_wrap": "none", "size_based_wrap": "size"}
 _WORDS = {"true": True, "false": False}
 
 
@@ -56,6 +56,11 @@ def sharding(plugin: FullyShardedDataParallelPlugin, refusals: Refusals) -> dict
         else:
             refusals.refuse("fsdp_plugin", f"`reshard_after_forward={word}` cannot be honoured", "use True or False")
     wrap = _wrap(plugin, refusals)
+    if wrap == "size" and plugin.min_num_params is not None:
+        found["min_parameters"] = max(plugin.min_num_params, 1)
+    elif plugin.min_num_params:
+        step = "add `auto_wrap_policy='size_based_wrap'`, or leave it away"
+        refusals.refuse("fsdp_plugin", f"`min_num_params={plugin.min_num_params}` has no effect", step)
     return found if wrap is None else found | {"wrap": wrap}
 
 
@@ -86,11 +91,11 @@ def _wrap(plugin: FullyShardedDataParallelPlugin, refusals: Refusals) -> Any:
     names = plugin.transformer_cls_names_to_wrap
     policy = plugin.auto_wrap_policy
     word = policy if policy is None else str(getattr(policy, "name", policy)).lower()
-    if word == "no_wrap":
-        return "none"
+    if word in _POLICIES:
+        return _POLICIES[word]
     if word in (None, "transformer_based_wrap"):
         return tuple(names) if names else ("auto" if word else None)
-    step = "use 'transformer_based_wrap' with `transformer_cls_names_to_wrap`, 'no_wrap', or leave it away"
+    step = "use 'transformer_based_wrap', 'size_based_wrap' with `min_num_params`, 'no_wrap', or leave it away"
     refusals.refuse("fsdp_plugin", f"`auto_wrap_policy={word}` cannot be honoured", step)
     return None
 

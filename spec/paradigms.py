@@ -58,12 +58,16 @@ class Fsdp(Kind, frozen=True, tag="fsdp"):
         Literal["full"], Meta(description="What is cut in pieces: `full` is parameters, gradients and optimizer state.")
     ] = "full"
     wrap: Annotated[
-        Literal["auto", "none"] | Annotated[tuple[ClassName, ...], Meta(min_length=1)],
+        Literal["auto", "none", "size"] | Annotated[tuple[ClassName, ...], Meta(min_length=1)],
         Meta(
             description="Modules that are gathered one at a time: `auto` takes the model's repeated blocks, `none` the"
-            " model as a whole, a list names classes of modules."
+            " model as a whole, `size` those of `min_parameters`, a list names classes of modules."
         ),
     ] = "auto"
+    min_parameters: Annotated[
+        int,
+        Meta(ge=1, description="Parameters of a module that is gathered by itself with `wrap: size`, at least."),
+    ] = 100_000_000
     reshard_after_forward: Annotated[
         bool,
         Meta(description="Free gathered parameters after the forward pass: less memory, one more gathering each step."),

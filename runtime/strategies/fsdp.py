@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
@@ -20,14 +20,18 @@ from torch.optim import Optimizer
 
 from ...spec.findings import Finding, FindingsError, finding
 from ...spec.model import Fsdp
-from ..blocks import of_classes, repeated
+from ..blocks import of_classes, of_size, repeated
 from ..world import World
 from .base import Strategy
 from .shared import strays
 from .single import Single
 
 #: What `paradigm.wrap` says in one word.
-_WRAPS = {"auto": repeated, "none": lambda _model: []}
+_WRAPS: dict[str, Callable[[nn.Module, int], list[nn.Module]]] = {
+    "auto": lambda model, _least: repeated(model),
+    "none": lambda _model, _least: [],
+    "size": of_size,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,7 @@ class FullyShard(Single):
     def _units(self, model: nn.Module) -> list[nn.Module]:
         """The modules that are gathered one at a time, inner ones first, and the model for what is left."""
         wrap = self.options.wrap
-        chosen = _WRAPS[wrap](model) if isinstance(wrap, str) else of_classes(model, wrap)
+        chosen = _WRAPS[wrap](model, self.options.min_parameters) if isinstance(wrap, str) else of_classes(model, wrap)
         return [*(module for module in chosen if module is not model), model]
 
     def _share(self, module: nn.Module) -> None:

@@ -9,6 +9,7 @@ from jobc import (
     DataLoaderConfiguration,
     DDPCommunicationHookType,
     DistributedDataParallelKwargs,
+    FullyShardedDataParallelPlugin,
     InitProcessGroupKwargs,
 )
 from torch import distributed, nn
@@ -193,7 +194,13 @@ def check_models_are_cut_as_the_job_says():
 
     assert units() == ["", "blocks.0", "blocks.1"]
     assert units(wrap="none") == [""]
+    assert units(wrap="size", min_parameters=20) == ["", "blocks.0", "blocks.1"]
+    assert units(wrap="size", min_parameters=5) == ["", "blocks.0", "blocks.1", "last"]
+    assert units(wrap="size") == [""]
     assert units(wrap=["Linear"]) == ["", "blocks.0", "blocks.1", "last"]
+    plugin = FullyShardedDataParallelPlugin(auto_wrap_policy="size_based_wrap", min_num_params=20)
+    model = Accelerator(fsdp_plugin=plugin).prepare(Stack())
+    assert [name for name, module in model.named_modules() if isinstance(module, FSDPModule)] == units()
     for reshard in (True, False):
         model = prepared(paradigm={"kind": "fsdp", "reshard_after_forward": reshard})
         model(torch.ones(1, 4))
