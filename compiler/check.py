@@ -13,7 +13,7 @@ from . import formats, secrets, sharding
 from .launchers import launcher_of
 
 _RESERVED = re.compile(
-    r"(RANK|LOCAL_RANK|GROUP_RANK|ROLE_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|GROUP_WORLD_SIZE|ROLE_WORLD_SIZE"
+    r"(RANK|LOCAL_RANK|GROUP_RANK|ROLE_RANK|ROLE_NAME|WORLD_SIZE|LOCAL_WORLD_SIZE|GROUP_WORLD_SIZE|ROLE_WORLD_SIZE"
     r"|MASTER_ADDR|MASTER_PORT|JOBC_SPEC|PET_\w+|TORCHELASTIC_\w+)\Z"
 )
 
@@ -34,6 +34,7 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     yield from _data(spec)
     yield from _sending(spec)
     yield from _variables(spec)
+    yield from _accelerate(spec)
     yield from secrets.check(spec)
 
 
@@ -246,6 +247,30 @@ def _data(spec: ResolvedSpec) -> Iterator[Finding]:
     path = "training.dataloader.dispatch"
     if loader.dispatch and spec.job.processes == 1:
         yield finding("J306", f"`{path}` has no effect: one process reads all data anyway", place=spec.place(path))
+
+
+#: Variables that Accelerate takes settings from, by how they begin, and what says the same here.
+_ACCELERATE = {
+    "ACCELERATE_MIXED_PRECISION": "`precision`",
+    "MIXED_PRECISION": "`precision`",
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "`training.gradient_accumulation`",
+    "ACCELERATE_USE_CPU": "`hardware: cpu`",
+    "ACCELERATE_DYNAMO_": "`training.compile`",
+    "ACCELERATE_DEBUG_MODE": "`training.debug`",
+    "ACCELERATE_DEEPSPEED_": "`paradigm: deepspeed`",
+    "ACCELERATE_FP8_": "`precision: fp8`",
+    "FSDP_": "`paradigm: fsdp`",
+    "MEGATRON_LM_": "`paradigm: megatron`",
+    "ACCELERATE_": "a field of the document (docs/reference/accelerate.md)",
+}
+
+
+def _accelerate(spec: ResolvedSpec) -> Iterator[Finding]:
+    for name in spec.job.env:
+        here = next((words for begin, words in _ACCELERATE.items() if name.startswith(begin)), None)
+        if here is not None:
+            cause = f"`env.{name}` is a setting of Accelerate, and jobc takes none from the environment"
+            yield finding("J325", cause, place=spec.place(f"env.{name}"), next_step=f"say it with {here}")
 
 
 def _variables(spec: ResolvedSpec) -> Iterator[Finding]:

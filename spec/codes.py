@@ -59,6 +59,7 @@ CODES: dict[str, Code] = {
     "J322": Code("error", "A number of batches or layers does not divide as the job asks for."),
     "J323": Code("error", "The devices of the job do not compute in its number format."),
     "J324": Code("error", "The document holds what looks like a secret's value."),
+    "J325": Code("hint", "A variable in `env` is a setting of Accelerate, which jobc does not read."),
     "J401": Code("error", "A secret is not in the environment."),
     "J402": Code("error", "A port that the plan needs is already in use."),
     "J403": Code("error", "A command of the plan cannot be started."),

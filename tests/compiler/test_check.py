@@ -60,3 +60,21 @@ def test_meeting_of_one_node_is_a_hint(folder, setting):
     )
     spec = resolve(Path("job.yaml"), (), env={}, cwd=folder, count_gpus=lambda: 0)
     assert [item.code for item in compile_plan(spec).findings] == ["J306"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ACCELERATE_MIXED_PRECISION", "`precision`"),
+        ("FSDP_SHARDING_STRATEGY", "`paradigm: fsdp`"),
+        ("ACCELERATE_DYNAMO_MODE", "`training.compile`"),
+        ("ACCELERATE_TORCH_DEVICE", "docs/reference/accelerate.md"),
+    ],
+)
+def test_setting_of_accelerate_in_the_environment_is_a_hint(folder, name, words):
+    """jobc reads none of them, and says where the document has the same."""
+    (folder / "job.yaml").write_text(f"script: train.py\nenv: {{{name}: x}}\n")
+    spec = resolve(Path("job.yaml"), (), env={}, cwd=folder, count_gpus=lambda: 0)
+    (hint,) = compile_plan(spec).findings
+    assert hint.code == "J325"
+    assert words in hint.next_step
