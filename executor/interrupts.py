@@ -59,17 +59,28 @@ class Interrupts:
         with suppress(BlockingIOError):  # the pipe is full of wake-ups already
             os.write(self._write, b"!")
 
+    @property
+    def tell_senders(self) -> bool:
+        """Whether `wait` can say here who sent a signal."""
+        return bool(self._before) and hasattr(signal, "sigtimedwait")
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Within this context signals wait until `wait` asks for them: begun before a command starts that may get them."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {*self._before, signal.SIGCHLD})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     @contextmanager
     def with_senders(self) -> Generator[bool]:
         """Within this context `wait` learns who sent a signal; yields whether that works here."""
-        if not self._before or not hasattr(signal, "sigtimedwait"):
+        if not self.tell_senders:
             yield False
             return
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {*self._before, signal.SIGCHLD})
-        try:
+        with self.held():
             yield True
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def wait(self, timeout: float | None) -> None:
         """Wait for a signal or for the end of a child, at most `timeout` seconds."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from ..spec.findings import FindingsError
 from .checks import cannot_start, environment
 from .model import Settings
 from .placeholders import Values
-from .procfs import die_with_parent
+from .procfs import can_tie, die_with_parent
 from .record import unwritable
 from .screen import Source
 
@@ -112,8 +111,6 @@ def _popen(
     streams: tuple[int | None, int | None],
 ) -> subprocess.Popen[bytes]:
     inherits = command.output == "inherit"
-    # Between fork and exec only a process without other threads is sure to hold no lock.
-    alone = threading.active_count() == 1
     try:
         return subprocess.Popen(
             argv,
@@ -123,7 +120,7 @@ def _popen(
             stdout=streams[0],
             stderr=streams[1],
             start_new_session=not inherits,
-            preexec_fn=die_with_parent(signal.SIGTERM) if alone else None,  # noqa: PLW1509
+            preexec_fn=die_with_parent(signal.SIGTERM) if can_tie() else None,  # noqa: PLW1509
         )
     except OSError as error:
         raise FindingsError((cannot_start(argv, error.strerror or str(error)),)) from error

@@ -6,7 +6,9 @@ Every function degrades: where the system has no such thing the answer is empty 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -17,6 +19,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
 _PROC = Path("/proc")
+_HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 
 
 class Stat(NamedTuple):
@@ -160,20 +163,29 @@ def subreaper() -> Generator[bool]:
         libc.prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
-def die_with_parent(signal: int) -> Any:
+def can_tie() -> bool:
+    """Whether a new child can call a function before exec: on Linux, from a process without other threads.
+
+    Between fork and exec only such a process is sure to hold no lock.
+    """
+    return threading.active_count() == 1 and _libc() is not None
+
+
+def die_with_parent(number: int) -> Any:
     """A function for a new child to call before exec, so that it gets the signal when this process dies.
 
-    The function makes two system calls and touches no lock, so it is safe between fork and exec.
-    None where the system cannot do that.
+    The child gets the signals that this process holds back. The function makes three system calls and touches no
+    lock, so it is safe between fork and exec. None where the system cannot do that.
     """
     libc = _libc()
     if libc is None:
         return None
-    parent, prctl = os.getpid(), libc.prctl
+    parent, prctl, mask = os.getpid(), libc.prctl, signal.pthread_sigmask
 
     def tie() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0)
+        mask(signal.SIG_UNBLOCK, _HELD)
+        prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
         if os.getppid() != parent:  # it died before the tie was made
-            os._exit(128 + signal)
+            os._exit(128 + number)
 
     return tie

@@ -21,7 +21,7 @@ from .model import Failure, Outcome, Settings
 from .placeholders import Values, absolute, asks_for, commands
 from .placing import misplaced
 from .processes import Started, start
-from .procfs import subreaper
+from .procfs import can_tie, subreaper
 from .screen import Screen, Sink, Source
 from .supervise import Ended, Supervisor
 
@@ -147,6 +147,13 @@ class _Performance:
         grace = self.settings.grace
         supervisor = Supervisor(self.run_dir, self.family, self.screen, self.interrupts, grace=grace, timeout=timeout)
         started: list[Started] = []
+        if self.interrupts.tell_senders and can_tie() and all(command.output == "inherit" for command in wanted):
+            # An interrupt that comes between the start and the wait would be of an unknown sender.
+            with self.interrupts.held():
+                return self._start(wanted, first, supervisor, started)
+        return self._start(wanted, first, supervisor, started)
+
+    def _start(self, wanted: Sequence[Command], first: int, supervisor: Supervisor, started: list[Started]) -> Ended:
         try:
             for index, command in enumerate(wanted, first):
                 item = start(self.values.placed(command), self.values, self.settings, self.run_dir, index)
