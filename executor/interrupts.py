@@ -66,7 +66,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Generator[None]:
-        """Within this context signals wait until `wait` asks for them; begun before a command that may get them starts."""
+        """Within this context signals wait until `wait` asks for them; begun before a command that may get them."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {*self._before, signal.SIGCHLD})
         try:
             yield
