@@ -126,6 +126,7 @@ def _keywords(
         even_batches=words.get("even_batches", given.even_batches),
         dispatch_batches=loader.dispatch_batches,
         data_seed=loader.data_seed,
+        activation_checkpointing=None if given.fsdp_plugin is None else given.fsdp_plugin.activation_checkpointing,
         step_scheduler_with_optimizer=given.follow_optimizer,
         rng_types=_generators(given.rng_types or (), refusals),
     )

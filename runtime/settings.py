@@ -34,6 +34,7 @@ _PATHS = {
     "even_batches": "training.dataloader.even_batches",
     "dispatch_batches": "training.dataloader.dispatch",
     "data_seed": "training.dataloader.seed",
+    "activation_checkpointing": "training.activation_checkpointing",
 }
 
 
@@ -48,6 +49,7 @@ class Keywords:
     even_batches: bool | None = None
     dispatch_batches: bool | None = None
     data_seed: int | None = None
+    activation_checkpointing: bool | None = None
     step_scheduler_with_optimizer: bool = True
     rng_types: tuple[str, ...] = ()
 
@@ -125,7 +127,9 @@ def settle(spec: ResolvedSpec | None, said: Keywords) -> Settings:
         seed=training.seed,
         data_seed=table.settle("data_seed", said.data_seed, loader.seed),
         deterministic=training.deterministic,
-        activation_checkpointing=training.activation_checkpointing,
+        activation_checkpointing=table.settle(
+            "activation_checkpointing", said.activation_checkpointing, training.activation_checkpointing
+        ),
         gradient_clipping=training.gradient_clipping,
         loss=training.loss,
         loss_explicit=spec is not None and spec.origin("training.loss").explicit,

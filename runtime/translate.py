@@ -25,7 +25,6 @@ _FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "param_init_fn": ((None,), "give the model its values before it is prepared"),
     "sync_module_states": ((None, True), "leave it away: all processes get what the first one has"),
     "forward_prefetch": ((None, False), _ALWAYS),
-    "activation_checkpointing": ((None, False), "write `training.activation_checkpointing: true` in the job"),
     "activation_checkpointing_offload": ((None, False), _LATER),
     "cpu_ram_efficient_loading": ((None, False), _LATER),
 }

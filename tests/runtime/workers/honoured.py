@@ -322,6 +322,18 @@ def check_blocks_run_twice_where_their_activations_are_not_kept():
         Counting.calls = 0
         ready(torch.ones(1, 2)).sum().backward()
         assert Counting.calls == expected
+    plugin = FullyShardedDataParallelPlugin(activation_checkpointing=True)
+    ready = Accelerator(fsdp_plugin=plugin).prepare(nn.Sequential(Counting(), Counting()))
+    Counting.calls = 0
+    ready(torch.ones(1, 2)).sum().backward()
+    assert Counting.calls == 4
+    off = FullyShardedDataParallelPlugin(activation_checkpointing=False)
+    said = {"training": {"activation_checkpointing": True}, "paradigm": {"kind": "fsdp"}}
+    with (
+        job(explicit=["training.activation_checkpointing"], **said),
+        refuses("J503", "training.activation_checkpointing"),
+    ):
+        Accelerator(fsdp_plugin=off)
 
 
 def check_gradients_are_added_up_in_the_format_of_the_job():
