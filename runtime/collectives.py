@@ -84,7 +84,8 @@ class Collectives:
         """Each tensor becomes the sum or the mean over the processes, times `scale`; those given stay as they are.
 
         Raises:
-            FindingsError: J507, the reduction is neither `sum` nor `mean`.
+            FindingsError: J507, the reduction is neither `sum` nor `mean`; J519, types or shapes of the tensors differ
+                between the processes.
         """
         finish = _REDUCTIONS.get(reduction)
         if finish is None:
@@ -92,7 +93,13 @@ class Collectives:
             raise FindingsError((finding("J507", cause, place=caller_place(), next_step="use `sum` or `mean`"),))
         if self._world.size == 1:
             return value if scale == 1 else map_tensors(lambda item: item * scale, value)
-        total = map_tensors(lambda item: finish(self._summed(item), self._world.size), value)
+        given = [item.detach() for item in tensors(value)]
+        stacked = self._exchange.together(given)
+        if stacked is None:
+            sums = iter([_summed(item) for item in given])
+        else:
+            sums = (item.sum(0, dtype=item.dtype) for item in stacked)
+        total = map_tensors(lambda _item: finish(next(sums), self._world.size), value)
         return total if scale == 1 else map_tensors(lambda item: item * scale, total)
 
     @compared()
@@ -172,6 +179,8 @@ class Collectives:
         return found
 
     def _concatenated(self, value: Any) -> Any:
+        if isinstance(value, Tensor) and value.ndim:
+            return self._exchange.compared([value.detach()])[0].flatten(0, 1)
         found = [item.detach() for item in tensors(value)]
         stacked = iter(self._exchange.compared([item.reshape(1) if item.ndim == 0 else item for item in found]))
         return _each(value, lambda _item: next(stacked).flatten(0, 1), self._joined)
@@ -196,11 +205,6 @@ class Collectives:
         kept = value if position.real is None else value[: position.real]
         return type(value)([item for part in self.objects(kept) for item in part])
 
-    def _summed(self, tensor: Tensor) -> Tensor:
-        total = tensor.detach().clone()
-        dist.all_reduce(total)
-        return total
-
     def _padded(self, tensor: Tensor, dim: int, fill: float, *, pad_first: bool) -> Tensor:
         if not -tensor.ndim <= dim < tensor.ndim:
             return tensor
@@ -218,6 +222,12 @@ _REDUCTIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "sum": lambda total, _size: total,
     "mean": lambda total, size: total / size,
 }
+
+
+def _summed(tensor: Tensor) -> Tensor:
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total
 
 
 def _each(value: Any, on_tensor: Callable[[Tensor], Any], on_objects: Callable[[Any], Any]) -> Any:

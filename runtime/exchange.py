@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import pairwise
+from math import prod
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -22,14 +22,55 @@ _LEAST = 2048  # bytes of tensors that there is always room for in a message tha
 _ALL_MESSAGES = 1 << 17  # bytes of the messages of all processes, where that is more
 _REMEMBERED = 4  # sizes; a loop gathers a few kinds of values in turn
 _SHOWN = 4  # other tensors that a finding names
+_LINE = 16  # bytes to which tensors are aligned, the widest type of all
+#: The part of a tensor that each process has, one after another; its name was another before torch 2.13.
+_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
 
 class _Kind(NamedTuple):
     dtype: torch.dtype
     shape: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        return self.dtype.itemsize * prod(self.shape)
+
     def __str__(self) -> str:
         return f"{str(self.dtype).removeprefix('torch.')}{list(self.shape)}"
+
+
+class _Message:
+    """What one process sends of tensors of some kinds: a line that says what they are, and room for them."""
+
+    def __init__(self, kinds: Sequence[_Kind], room: int, count: int) -> None:
+        code = crc32(repr([(kind.dtype, *kind.shape) for kind in kinds]).encode())
+        self.codes = [code] * count
+        self.length = count * (_LINE + room) // 8
+        self.size = sum(_lines(kind.size) for kind in kinds)
+        self.fits = self.size <= room
+        self.slots: list[Tensor] = []
+        self._places: list[tuple[torch.dtype, tuple[int, ...], tuple[int, ...], int]] = []
+        with torch.inference_mode(mode=False):  # it is written again where that mode is not
+            self.sent = torch.zeros((_LINE + room) // 8, dtype=torch.int64)
+            self.sent[0] = code
+            start = _LINE
+            for kind in kinds if self.fits else ():
+                slot = self.sent.view(torch.uint8)[start : start + kind.size].view(kind.dtype).view(kind.shape)
+                width = kind.dtype.itemsize
+                strides = ((_LINE + room) // width, *slot.stride())
+                self._places.append((kind.dtype, (count, *kind.shape), strides, start // width))
+                self.slots.append(slot)
+                start += _lines(kind.size)
+
+    def found(self, messages: Tensor) -> list[Tensor]:
+        """The tensors out of the messages of all processes, as views that are not contiguous."""
+        return [
+            messages.view(dtype).as_strided(shape, strides, start) for dtype, shape, strides, start in self._places
+        ]
+
+
+def _lines(size: int) -> int:
+    return size + -size % _LINE
 
 
 class Exchange:
@@ -43,9 +84,11 @@ class Exchange:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._most = max(_LEAST, _ALL_MESSAGES // world.size)
+        self._most = max(_LEAST, _ALL_MESSAGES // world.size // _LINE * _LINE)
         # Bytes that were exchanged last. They agreed, so that all processes know the same ones.
         self._sizes = deque([_LEAST], maxlen=_REMEMBERED)
+        self._room = _LEAST
+        self._messages: dict[tuple[Any, ...], _Message] = {}
 
     def compared(self, given: Sequence[Tensor]) -> list[Tensor]:
         """For each tensor those of all processes as one, with a dimension more in front.
@@ -53,32 +96,28 @@ class Exchange:
         Raises:
             FindingsError: J519, their number, types or shapes are others in another process.
         """
-        if not given or any(item.device.type != "cpu" for item in given):
-            return [self.plain(item) for item in given]
-        raws = [item.contiguous().view(-1).view(torch.uint8) for item in given]
-        ends = [8]
-        for raw in raws:
-            ends.append(ends[-1] + raw.numel())
-        room = min(self._most, max(_LEAST, *self._sizes))
-        mine = torch.empty(1 + room // 8, dtype=torch.int64)
-        mine[0] = crc32(repr([(item.dtype, *item.shape) for item in given]).encode())
-        fits = ends[-1] <= 8 + room
-        if fits:
-            content = mine.view(torch.uint8)
-            for raw, (start, end) in zip(raws, pairwise(ends), strict=True):
-                content[start:end] = raw
-        messages = torch.empty((self._world.size, len(mine)), dtype=torch.int64)
-        dist.all_gather(list(messages.unbind(0)), mine)
-        if len(set(messages[:, 0].tolist())) > 1:
+        found = self.together(given)
+        return [self.plain(item) for item in given] if found is None else found
+
+    def together(self, given: Sequence[Tensor]) -> list[Tensor] | None:
+        """The same in one message, or None where there is no room for them, which are of the same kinds everywhere.
+
+        Raises:
+            FindingsError: J519, their number, types or shapes are others in another process.
+        """
+        if not given or not all(item.is_cpu for item in given):
+            return None
+        mine = self._message(given)
+        for slot, item in zip(mine.slots, given, strict=mine.fits):
+            slot.copy_(item)
+        messages = mine.sent.new_empty(mine.length)
+        _gather(messages, mine.sent)
+        if messages[:: len(mine.sent)].tolist() != mine.codes:
             raise self._unlike(given)
-        self._sizes.append(ends[-1] + -ends[-1] % 8)
-        if not fits:
-            return [self.plain(item) for item in given]
-        found = messages.view(torch.uint8)
-        return [
-            found[:, start:end].reshape(-1).view(item.dtype).view(self._world.size, *item.shape)
-            for item, (start, end) in zip(given, pairwise(ends), strict=True)
-        ]
+        if mine.size != self._sizes[-1] and mine.size <= self._most:
+            self._sizes.append(mine.size)
+            self._room = max(_LEAST, *self._sizes)
+        return mine.found(messages) if mine.fits else None
 
     def plain(self, tensor: Tensor) -> Tensor:
         """The same for one tensor that is known to be of this type and shape everywhere."""
@@ -88,6 +127,16 @@ class Exchange:
         stacked = sent.new_empty((self._world.size, *sent.shape))
         dist.all_gather(list(stacked.unbind(0)), sent)  # each part is a piece of one memory: nothing is copied again
         return stacked.view(tensor.dtype).reshape(self._world.size, *tensor.shape)
+
+    def _message(self, given: Sequence[Tensor]) -> _Message:
+        key = (self._room, *[part for item in given for part in (item.dtype, item.shape)])
+        known = self._messages.get(key)
+        if known is None:
+            if len(self._messages) >= _REMEMBERED:
+                del self._messages[next(iter(self._messages))]
+            kinds = [_Kind(item.dtype, tuple(item.shape)) for item in given]
+            known = self._messages[key] = _Message(kinds, self._room, self._world.size)
+        return known
 
     def _unlike(self, given: Sequence[Tensor]) -> FindingsError:
         kinds = [_Kind(item.dtype, tuple(item.shape)) for item in given]
@@ -99,7 +148,7 @@ class Exchange:
 def _unlike(found: list[list[_Kind]], rank: int) -> FindingsError:
     counts = [len(kinds) for kinds in found]
     if len(set(counts)) > 1:
-        cause = f"values to be gathered have {counts[rank]} tensors in rank {rank}, and {counts} in all"
+        cause = f"values for all processes have {counts[rank]} tensors in rank {rank}, and {counts} in all"
         step = "give all processes values of the same structure"
         return FindingsError((finding("J519", cause, place=caller_place(), next_step=step),))
     kinds = next(kinds for kinds in zip(*found, strict=True) if len(set(kinds)) > 1)
@@ -113,5 +162,5 @@ def _unlike(found: list[list[_Kind]], rank: int) -> FindingsError:
         step = f"make it as long everywhere before: {calls}"
     else:
         step = "give all processes a tensor of one type and number of dimensions"
-    cause = f"a tensor to be gathered is {mine} in rank {rank} and {listed}"
+    cause = f"a tensor for all processes is {mine} in rank {rank} and {listed}"
     return FindingsError((finding("J519", cause, place=caller_place(), next_step=step),))

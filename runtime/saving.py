@@ -120,16 +120,25 @@ def folder_of(given: str | os.PathLike[str], keyword: str) -> Path:
     Raises:
         FindingsError: J507, it is no path, or a file is in its way.
     """
-    if not isinstance(given, str | os.PathLike):
-        cause = f"{keyword}: `{given!r}` is no path"
-        raise FindingsError((finding("J507", cause, place=caller_place(), next_step="use a text or a Path"),))
-    path = Path(given)
+    path = path_of(given, keyword)
     file = next((part for part in (path, *path.parents) if part.exists() and not part.is_dir()), None)
     if file is not None:
         cause = f"{keyword}: `{path}` cannot be a folder, for `{file}` is a file"
         step = "name another folder; the file's name in it is chosen by what is saved"
         raise FindingsError((finding("J507", cause, place=caller_place(), next_step=step),))
     return path
+
+
+def path_of(given: str | os.PathLike[str], keyword: str) -> Path:
+    """What was given as a path.
+
+    Raises:
+        FindingsError: J507, it is none.
+    """
+    if not isinstance(given, str | os.PathLike):
+        cause = f"{keyword}: `{given!r}` is no path"
+        raise FindingsError((finding("J507", cause, place=caller_place(), next_step="use a text or a Path"),))
+    return Path(given)
 
 
 def plain(state: dict[str, Any]) -> dict[str, Any]:

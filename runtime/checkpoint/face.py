@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ...spec.findings import FindingsError, finding
 from ..modelled import ModelView
 from ..places import caller_place
 from ..progress import Progress
+from ..saving import path_of
 from .hooks import Load, Save
 from .keeper import Keeper
 from .schedule import Epochs
@@ -55,14 +57,15 @@ class Checkpointed(ModelView):
         or None where it failed and the job says `on_error: continue`.
 
         Raises:
-            FindingsError: J507 arguments contradict each other, J524 the checkpoint, or the one before it, cannot be
-                written, J525 one is still being written, J528 a part of the state could not be read back.
+            FindingsError: J507 it is no path or arguments contradict each other, J524 the checkpoint, or the one before
+                it, cannot be written, J525 one is still being written, J528 a part of the state could not be read back.
         """
         if not safe_serialization and not full_model:
             cause = "safe_serialization: a checkpoint is written as safetensors, whatever `False` asks for"
             step = "leave it away; with `full_model=True` it says how the whole model beside it is written"
             place = caller_place("safe_serialization")
             raise FindingsError((finding("J507", cause, place=place, next_step=step),))
+        output_dir = None if output_dir is None else path_of(output_dir, "output_dir")
         return self._keeper.save(output_dir, whole=full_model, safe=safe_serialization)
 
     def load_state(self, input_dir: str | Path | None = None) -> Path | None:
@@ -73,10 +76,10 @@ class Checkpointed(ModelView):
         yet and the job says `resume: auto`.
 
         Raises:
-            FindingsError: J520 there is no complete checkpoint, J521 a file of it is damaged, J522 it is not one of
-                this training, J523 a newer jobc wrote it. The next older one is named.
+            FindingsError: J507 it is no path, J520 there is no complete checkpoint, J521 a file of it is damaged, J522
+                it is not one of this training, J523 a newer jobc wrote it. The next older one is named.
         """
-        return self._keeper.load(input_dir)
+        return self._keeper.load(None if input_dir is None else path_of(input_dir, "input_dir"))
 
     def epochs(self, total: int) -> Epochs:
         """The epochs that are left of `total`, by number from 0: `for epoch in accelerator.epochs(10):`.
@@ -84,7 +87,16 @@ class Checkpointed(ModelView):
         Where the job says `resume: auto` and there is a complete checkpoint, it is loaded first, once. In each epoch
         iterate a prepared loader once; after a resume in the middle of one, it gives the batches that are left. A
         checkpoint that is due at the end of an epoch is saved when the code for that epoch is done.
+
+        Raises:
+            FindingsError: J507, it is no whole number; and what `load_state` raises.
         """
+        try:
+            total = index(total)
+        except TypeError:
+            cause = f"total: `{total!r}` is no number of epochs"
+            step = "use a whole number, such as `accelerator.epochs(10)`"
+            raise FindingsError((finding("J507", cause, place=caller_place(), next_step=step),)) from None
         self._keeper.resume()
         return Epochs(range(self.epoch, total), self._keeper.flush)
 

@@ -121,7 +121,8 @@ def read(folder: Path) -> Manifest:
 
 def missing(folder: Path) -> FindingsError:
     """J520: a folder is no complete checkpoint."""
-    what = "it has no manifest, which is written last" if folder.is_dir() else "there is no such folder"
+    what = "it is a file" if folder.is_file() else "there is no such folder"
+    what = "it has no manifest, which is written last" if folder.is_dir() else what
     cause = f"`{folder}` is no complete checkpoint: {what}"
     step = "name the folder of a checkpoint; `jobc checkpoint ls FOLDER` lists those of a folder"
     return FindingsError((finding("J520", cause, place=Place(source=str(folder)), next_step=step),))

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
-from weakref import ref
+from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,9 @@ class FullyShard(Single):
     While an accumulation window is open gradients stay whole in their process, so that a norm asked for then is 0.
     `replaced` has the parameters of models before and after, by the identity of the former, and `cut` those that models
     have now, by their own; while a model is at work its parameters are others, whole ones. Neither keeps any alive.
+
+    As in torch, the model itself keeps what is left to it from the forward to the backward pass, which would gather it
+    at once again. `lasting` are the modules that may be whole where no backward pass came: they are cut before steps.
     """
 
     options: Fsdp
@@ -51,6 +54,8 @@ class FullyShard(Single):
     is_main: bool
     replaced: dict[int, tuple[ref[nn.Parameter], ref[nn.Parameter]]] = field(default_factory=dict, repr=False)
     cut: dict[int, ref[nn.Parameter]] = field(default_factory=dict, repr=False)
+    lasting: WeakSet[nn.Module] = field(default_factory=WeakSet[nn.Module], repr=False)
+    watched: WeakSet[Optimizer] = field(default_factory=WeakSet[Optimizer], repr=False)
 
     def place(self, model: nn.Module) -> nn.Module:
         return model  # each piece goes to the device as it is cut
@@ -61,9 +66,14 @@ class FullyShard(Single):
         before = dict(model.named_parameters(remove_duplicate=False))
         for module in self._units(model):
             self._share(module)
-            reshard = self.options.reshard_after_forward
+            frees = self.options.reshard_after_forward
+            reshard = None if frees and module is model else frees
             fully_shard(module, mesh=self.mesh, reshard_after_forward=reshard, mp_policy=self.policy)
+            if not reshard:
+                self.lasting.add(module)
         self._note_replaced(before, dict(model.named_parameters(remove_duplicate=False)))
+        if self.options.reshard_after_forward:
+            model.register_forward_hook(_free_unless_training)
         model.register_load_state_dict_pre_hook(_put_back)
         for module in model.modules():
             if any(isinstance(parameter, DTensor) for parameter in module.parameters(recurse=False)):
@@ -76,6 +86,9 @@ class FullyShard(Single):
         for former in [parameter for parameter in optimizer.state if self._now(parameter) is not parameter]:
             now = self._now(former)
             optimizer.state[now] = {name: _alike(value, now) for name, value in optimizer.state.pop(former).items()}
+        if optimizer not in self.watched and hasattr(optimizer, "_optimizer_step_pre_hooks"):  # some only claim to be
+            self.watched.add(optimizer)
+            optimizer.register_step_pre_hook(self._free)
 
     def strays(self, models: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> Iterator[Finding]:
         yield from strays(models, optimizers, {key for key, item in self.cut.items() if item() is not None})
@@ -96,16 +109,19 @@ class FullyShard(Single):
                 gradient.mul_(factor)
 
     def clip_norm(self, parameters: Iterable[Tensor], max_norm: float, norm_type: float) -> Tensor:
-        chosen = list(parameters)
+        self._free()
+        chosen = [self._own(item) for item in parameters]
         norm = nn.utils.get_total_norm([item.grad for item in chosen if item.grad is not None], norm_type)
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         nn.utils.clip_grads_with_norm_(chosen, max_norm, norm)
         return norm
 
     def clip_value(self, parameters: Iterable[Tensor], clip_value: float) -> None:
+        self._free()
         for parameter in parameters:
-            if parameter.grad is not None:
-                self._here(parameter.grad).clamp_(-clip_value, clip_value)
+            gradient = self._own(parameter).grad
+            if gradient is not None:
+                self._here(gradient).clamp_(-clip_value, clip_value)
 
     def whole_state(self, model: nn.Module) -> dict[str, Any]:
         state: dict[str, Any] = {}
@@ -164,6 +180,19 @@ class FullyShard(Single):
             "or train with `paradigm=ddp`"
         )
         raise FindingsError((finding("J510", cause, next_step=step),))
+
+    def _free(self, *_: Any) -> None:
+        """Gives models their own parameters back where a forward pass had no backward pass."""
+        for module in self.lasting:
+            module.reshard()  # pyright: ignore[reportCallIssue]
+
+    def _own(self, parameter: Any) -> Any:
+        """The parameter that the model has between passes, for one that it had in the middle of one."""
+        if id(parameter) in self.cut:
+            return parameter
+        parts = chain.from_iterable(self._parts(module) for module in self.lasting)
+        whole = (part for part in parts if getattr(part, "_unsharded_param", None) is parameter)
+        return next((part.sharded_param for part in whole), parameter)
 
     def _units(self, model: nn.Module) -> list[nn.Module]:
         """The modules that are gathered one at a time, inner ones first, and the model for what is left."""
@@ -248,6 +277,11 @@ def _put_back(model: nn.Module, *_: Any) -> None:
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
+
+
+def _free_unless_training(module: Any, _given: Any, _found: Any) -> None:
+    if not (module.training and torch.is_grad_enabled()):
+        module.reshard()
 
 
 def _cut(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

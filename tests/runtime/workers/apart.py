@@ -101,11 +101,34 @@ def check_tensors_that_do_not_fit_are_named():
         accelerator.gather(torch.ones(2, dtype=torch.float64 if here else torch.float32))
     with refuses("J519", "[1, 2] in all"):
         accelerator.gather([torch.ones(1)] * (1 + here))
+    for length in (3, 50_000):
+        with refuses("J519", f"float32[{length}] in rank 0", f"float32[{length + 1}] in rank 1", "apart.py"):
+            accelerator.reduce({"x": torch.ones(length + here)})
+        assert accelerator.reduce(torch.full((length,), 1.0 + here), "mean").tolist() == [1.5] * length
+    with refuses("J519", "float32[2] in rank", "int64[2] in rank", "one type"):
+        accelerator.reduce(torch.ones(2, dtype=torch.int64 if here else torch.float32))
     ready = accelerator.prepare(loader(8, 2))
     for batch in ready:
         with refuses("J519", "int64[2, 2] in rank 0", "pad_across_processes"):
             accelerator.gather_for_metrics((batch["number"].repeat(1, 1 + here), batch["id"]))
         assert len(accelerator.gather_for_metrics(batch["id"])) == 4
+
+
+def check_tensors_come_back_in_and_out_of_inference_mode():
+    accelerator = Accelerator()
+    here = accelerator.process_index
+    for mode in (True, False, True):
+        with torch.inference_mode(mode):
+            value = torch.full((2, 13), here + 0.5)
+            found = accelerator.gather(value), accelerator.reduce(value)
+        assert found[0].tolist() == [[0.5] * 13] * 2 + [[1.5] * 13] * 2
+        assert found[1].tolist() == [[2.0] * 13] * 2
+    trained = torch.ones(2, requires_grad=True)
+    assert not accelerator.gather(trained * 2).requires_grad
+    assert accelerator.reduce(trained).tolist() == [2.0, 2.0]
+    kept = accelerator.gather(torch.tensor([1.0 + here]))
+    accelerator.gather(torch.tensor([3.0]))
+    assert kept.tolist() == [1.0, 2.0]
 
 
 def check_tensors_of_any_size_and_type_come_back():

@@ -178,6 +178,50 @@ def check_training_is_bitwise_that_of_plain_torch():
         assert same(state.values(), values), paradigm
 
 
+def check_evaluating_before_a_step_changes_nothing():
+    def trained(paradigm, evaluate):
+        accelerator = accelerator_of(paradigm)
+        plain = net()
+        optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9)
+        ready, optimizer, loader = accelerator.prepare(plain, optimizer, DataLoader(data(32), batch_size=8 // SIZE))
+        own, losses, norms = list(map(id, ready.parameters())), [], []
+        for inputs, targets in loader:
+            loss = mse_loss(ready(inputs), targets)
+            held = list(ready.parameters()) if evaluate else ready.parameters()
+            accelerator.backward(loss)
+            losses.append(loss.item())
+            if evaluate:
+                evaluate(ready, inputs)
+            norms.append(accelerator.clip_grad_norm_(held, 0.5).item())
+            if evaluate:
+                evaluate(ready, inputs)
+            optimizer.step()
+            optimizer.zero_grad()
+            assert [id(parameter) for parameter in ready.parameters()] == own
+        return state_of(accelerator, ready), losses, norms
+
+    def without_gradients(model, inputs):
+        own = list(map(id, model.parameters()))
+        with torch.no_grad():
+            model(inputs + 1)
+        assert reshards is False or list(map(id, model.parameters())) == own
+
+    def in_evaluation(model, inputs):
+        model.eval()(inputs + 1)
+        model.train()
+
+    def for_nothing(model, inputs):
+        model(inputs + 1)
+
+    for paradigm in STRATEGIES:
+        reshards = paradigm.get("reshard_after_forward", True)
+        state, *numbers = trained(paradigm, None)
+        for evaluate in (without_gradients, in_evaluation, for_nothing):
+            found, *its = trained(paradigm, evaluate)
+            assert its == numbers, (paradigm, evaluate)
+            assert same(found.values(), state.values()), (paradigm, evaluate)
+
+
 def check_an_overflow_in_one_process_skips_the_step_in_all():
     for paradigm in STRATEGIES:
         accelerator = accelerator_of(paradigm, precision="fp16")

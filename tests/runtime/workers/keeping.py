@@ -238,6 +238,20 @@ def check_nothing_there_is_said():
             accelerator.load_state()
 
 
+def check_arguments_that_cannot_be_are_refused():
+    with folder() as path:
+        (path / "train.py").touch()
+        accelerator, *_ = prepared()
+        with refuses("J507", "total: `2.5` is no number of epochs", "keeping.py"):
+            accelerator.epochs(2.5)
+        with refuses("J507", "output_dir: `3` is no path", "keeping.py"):
+            accelerator.save_state(3)
+        with refuses("J507", "input_dir: `3` is no path", "keeping.py"):
+            accelerator.load_state(3)
+        with refuses("J520", "train.py` is no complete checkpoint: it is a file", "name the folder"):
+            accelerator.load_state(path / "train.py")
+
+
 def check_folder_that_cannot_be_written_is_named_and_the_training_can_go_on():
     with folder() as path:
         (path / "file").touch()
