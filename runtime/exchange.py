@@ -64,9 +64,7 @@ class _Message:
 
     def found(self, messages: Tensor) -> list[Tensor]:
         """The tensors out of the messages of all processes, as views that are not contiguous."""
-        return [
-            messages.view(dtype).as_strided(shape, strides, start) for dtype, shape, strides, start in self._places
-        ]
+        return [messages.view(dtype).as_strided(shape, strides, start) for dtype, shape, strides, start in self._places]
 
 
 def _lines(size: int) -> int:

@@ -33,7 +33,7 @@ def reduce(tensor: Any, reduction: str = "mean", scale: float = 1.0) -> Any:
     """The `mean` or `sum` over all processes of each tensor, in any nesting, times `scale`, in new tensors.
 
     Raises:
-        FindingsError: J507, the reduction is another word.
+        FindingsError: J507, the reduction is another word; J519, types or shapes differ between the processes.
     """
     return _here().reduce(tensor, reduction, scale)
 

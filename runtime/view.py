@@ -90,7 +90,7 @@ class WorldView:
         """The `sum` or `mean` over all processes of each tensor, in any nesting, times `scale`, in new tensors.
 
         Raises:
-            FindingsError: J507, the reduction is another word.
+            FindingsError: J507, the reduction is another word; J519, types or shapes differ between the processes.
         """
         return self._collectives.reduce(tensor, reduction, scale)
 
