@@ -134,9 +134,19 @@ def _over_ssh(spec: ResolvedSpec, target: Ssh, command: Command, site: Site) -> 
 
 
 def _ssh(target: Ssh) -> Argv:
-    """The start of every ssh command: it asks no questions, and knows within a minute that a connection is dead."""
-    options: list[Text] = ["ssh", "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={target.connect_timeout}"]
-    options += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
+    """The start of every ssh command: it asks no questions, and knows within a minute that a connection is dead.
+
+    ssh takes the first word on a setting, so that `ssh_args` come before ours.
+    """
+    options: list[Text] = ["ssh", "-T", *target.ssh_args, "-o", "BatchMode=yes"]
+    options += [
+        "-o",
+        f"ConnectTimeout={target.connect_timeout}",
+        "-o",
+        "ServerAliveInterval=15",
+        "-o",
+        "ServerAliveCountMax=4",
+    ]
     if target.config is not None:
         options += [
             "-F",
@@ -146,7 +156,6 @@ def _ssh(target: Ssh) -> Argv:
         options += ["-p", str(target.port)]
     if target.jump is not None:
         options += ["-J", target.jump]
-    options += target.ssh_args
     return tuple(options)
 
 

@@ -1,0 +1,171 @@
+"""The target `ssh` between two network namespaces: machines with a network of their own, and a cable that can be cut."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ADDRESSES = {"m1": "10.213.77.1", "m2": "10.213.77.2"}
+GATHER = """
+import os, torch
+from jobc import Accelerator
+accelerator = Accelerator()
+ranks = accelerator.gather(torch.tensor([accelerator.process_index])).tolist()
+print("gathered", ranks, "in", os.readlink("/proc/self/ns/net"), flush=True)
+"""
+SLEEP = """
+import os, time
+from pathlib import Path
+Path(f"pid.{os.environ['RANK']}").write_text(f"{os.getpid()} {os.readlink('/proc/self/ns/net')}")
+time.sleep(600)
+"""
+
+
+def wait_for(condition, seconds=60):
+    """Until something is so; what is never so fails the test."""
+    for _ in range(seconds * 20):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came to pass")
+
+
+def ip(*words):
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
+
+
+class Machines:
+    """Namespaces on one bridge, each with an sshd; `config` is the ssh_config that knows them."""
+
+    def __init__(self, folder):
+        self.folder, self.config = folder, folder / "config"
+        self.tag = f"jc{os.getpid() % 10**7}"
+        self.names = {name: f"{self.tag}{name}" for name in ADDRESSES}
+        self.running = []
+
+    def start(self):
+        """Make the networks and start the servers."""
+        ip("link", "add", self.tag, "type", "bridge")
+        ip("addr", "add", "10.213.77.254/24", "dev", self.tag)
+        ip("link", "set", self.tag, "up")
+        for name in ("host", "user"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / name], check=True)
+        Path("/run/sshd").mkdir(exist_ok=True)
+        for name, address in ADDRESSES.items():
+            there = self.names[name]
+            ip("netns", "add", there)
+            ip("link", "add", there, "type", "veth", "peer", "name", "eth0", "netns", there)
+            ip("link", "set", there, "master", self.tag, "up")
+            ip("-n", there, "addr", "add", f"{address}/24", "dev", "eth0")
+            for device in ("lo", "eth0"):
+                ip("-n", there, "link", "set", device, "up")
+            (self.folder / f"{name}.sshd").write_text(
+                f"Port 22\nHostKey {self.folder}/host\nPidFile none\nAuthorizedKeysFile {self.folder}/user.pub\n"
+                "StrictModes no\nUsePAM no\nClientAliveInterval 2\nClientAliveCountMax 2\n"
+            )
+            known = Path("/etc/netns", there)  # what `ip netns exec` puts over files of /etc
+            known.mkdir(parents=True)
+            (known / "hosts").write_text(
+                "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in ADDRESSES.items())
+            )
+            (known / "resolv.conf").write_text("")  # a server that nothing reaches is waited for
+            named = f"hostname {name} && exec /usr/sbin/sshd -D -f {self.folder}/{name}.sshd"
+            command = ["ip", "netns", "exec", there, "unshare", "--uts", "sh", "-c", named]
+            self.running.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        self.config.write_text(
+            "".join(f"Host {name}\n  HostName {address}\n" for name, address in ADDRESSES.items())
+            + f"Host *\n  User root\n  IdentityFile {self.folder}/user\n  IdentitiesOnly yes\n"
+            f"  StrictHostKeyChecking no\n  UserKnownHostsFile {self.folder}/known\n  LogLevel ERROR\n"
+        )
+        for name in ADDRESSES:
+            wait_for(lambda name=name: not subprocess.run(["ssh", "-F", self.config, name, "true"]).returncode, 10)
+
+    def end(self):
+        """End what still runs in the namespaces, and remove them."""
+        for there in self.names.values():
+            for pid in subprocess.run(["ip", "netns", "pids", there], capture_output=True, text=True).stdout.split():
+                os.kill(int(pid), signal.SIGKILL)
+            subprocess.run(["ip", "netns", "del", there], capture_output=True)
+            shutil.rmtree(Path("/etc/netns", there), ignore_errors=True)
+        for link in (*self.names.values(), self.tag):
+            subprocess.run(["ip", "link", "del", link], capture_output=True)
+        for process in self.running:
+            process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory):
+    """Two machines, m1 and m2."""
+    if not (Path("/usr/sbin/sshd").exists() and shutil.which("rsync") and shutil.which("ip")):
+        pytest.skip("sshd, rsync and ip are not installed: make engines")
+    made = Machines(tmp_path_factory.mktemp("machines"))
+    probe = subprocess.run(["ip", "netns", "add", f"{made.tag}probe"], capture_output=True, text=True)
+    if probe.returncode:
+        pytest.skip(f"no network namespace can be made here: {probe.stderr.strip()}")
+    ip("netns", "del", f"{made.tag}probe")
+    try:
+        made.start()
+        yield made
+    finally:
+        made.end()
+
+
+@pytest.fixture
+def job(machines, folder):
+    """Writes a job for both machines, in a folder of theirs that only this test has; that folder."""
+    there = folder.parent / "there"
+
+    def write(script, per_node=1, more=""):
+        (folder / "train.py").write_text(script)
+        (folder / "job.yaml").write_text(
+            f"script: train.py\nname: train\npython: {sys.executable}\nhardware: {{kind: cpu, per_node: {per_node}}}\n"
+            f"nodes: {{rendezvous: {{address: {ADDRESSES['m1']}}}}}\nenv: {{GLOO_SOCKET_IFNAME: eth0}}\n"
+            "target:\n  kind: ssh\n  hosts: [m1, m2]\n"
+            f"  config: {machines.config}\n  folder: {there}\n"
+            "  ssh_args: [-o, ServerAliveInterval=2, -o, ServerAliveCountMax=2]\n" + more
+        )
+        return there / "train/files"
+
+    return write
+
+
+def pids(folder, pattern, count):
+    """The processes that have written where they are, with their network."""
+
+    def found():
+        texts = [path.read_text().split() for path in sorted(folder.glob(pattern))]
+        return [(int(text[0]), text[1]) for text in texts if len(text) == 2]
+
+    wait_for(lambda: len(found()) == count)
+    return found()
+
+
+@pytest.mark.parametrize("backend", ["c10d", "static"])
+def test_machines_meet_over_their_network(jobc_command, job, backend):
+    """Four ranks of two machines gather, and each machine's are in its own network."""
+    job(GATHER, per_node=2)
+    done = jobc_command("run", "job.yaml", f"nodes.rendezvous.backend={backend}")
+    assert done.returncode == 0, done.stderr
+    lines = [line.partition(" in ") for line in sorted(done.stdout.splitlines())]
+    assert [line[0] for line in lines] == [f"[{rank}] gathered [0, 1, 2, 3]" for rank in range(4)]
+    assert lines[0][2] == lines[1][2] != lines[2][2] == lines[3][2]
+
+
+def test_machine_whose_cable_is_cut_ends_the_run_and_is_named(jobc_command, folder, machines, job):
+    """Its connection goes silent: ssh notices, the other machine's processes end, and so do those behind the cable."""
+    files = job(SLEEP)
+    assert jobc_command("run", "-d", "job.yaml", "nodes.rendezvous.backend=static").returncode == 0
+    running = pids(files, "pid.[01]", 2)
+    ip("link", "set", machines.names["m2"], "down")
+    try:
+        assert jobc_command("wait", "last").returncode == 255
+        (log,) = (folder.parent / "state/jobc/runs").glob("*/logs/run.log")
+        assert "on m2 failed: it could not be reached, or the connection to it was lost" in log.read_text()
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid, _ in running))
+    finally:
+        ip("link", "set", machines.names["m2"], "up")
