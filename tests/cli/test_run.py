@@ -150,12 +150,12 @@ def test_two_jobs_at_once_do_not_meet(folder):
         assert (process.returncode, out) == (0, "[0] 2\n"), err
 
 
-def test_world_that_contradicts_the_plan_is_refused(jobc_command, folder):
-    """A script that is started with another world than the plan's does not train."""
+def test_run_in_a_process_of_several_is_refused(jobc_command, folder):
+    """Each of them would start the whole job; nothing is started."""
     write(folder, "from jobc import Accelerator\nAccelerator()\n", "script: train.py\n")
     done = jobc_command("run", "job.yaml", env={"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"})
-    assert done.returncode == 1
-    assert "error[J501]" in done.stderr
+    assert done.returncode == 2
+    assert "error[J411]" in done.stderr
 
 
 @pytest.mark.parametrize("launcher", [*LAUNCHERS, "hardware.per_node=1"])
