@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..spec.codes import CODES
 from ..spec.findings import Finding, Place
+
+if TYPE_CHECKING:
+    from ..executor.preflight import Report
 
 _LEVELS = {"error": "error", "warning": "warning", "hint": "note"}
 _COMMANDS = {"error": "error", "warning": "warning", "hint": "notice"}
@@ -21,12 +24,13 @@ def failed(findings: Iterable[Finding]) -> bool:
     return any(finding.severity == "error" for finding in findings)
 
 
-def as_json(job: str, findings: tuple[Finding, ...]) -> str:
-    """One object: the job, whether it is good, and its findings."""
+def as_json(job: str, findings: tuple[Finding, ...], reports: Sequence[Report] | None = None) -> str:
+    """One object: the job, whether it is good, its findings, and what its machines said where they were asked."""
     import msgspec
 
     listed = [{"title": CODES[finding.code].title, **msgspec.to_builtins(finding)} for finding in findings]
-    return _dumped({"job": job, "ok": not failed(findings), "findings": listed})
+    machines = {} if reports is None else {"machines": msgspec.to_builtins(reports)}
+    return _dumped({"job": job, "ok": not failed(findings), "findings": listed, **machines})
 
 
 def _dumped(value: dict[str, Any]) -> str:

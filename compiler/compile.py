@@ -31,6 +31,7 @@ def compile_plan(spec: ResolvedSpec) -> LaunchPlan:
         status=deployment.status,
         logs=deployment.logs,
         stop=deployment.stop,
+        preflight=deployment.preflight,
         secrets=spec.job.secrets,
         inputs=deployment.inputs,
         findings=findings,

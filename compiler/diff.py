@@ -152,8 +152,8 @@ def _environment(group: NodeGroup) -> Iterator[str]:
 
 def verbs(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
     """The steps of every verb as lines, and the secrets."""
-    verbs = {"submit": plan.submit, "status": plan.status, "logs": plan.logs, "stop": plan.stop}
-    found = {name: tuple(_step(step) for step in steps) for name, steps in verbs.items()}
+    names = ("submit", "status", "logs", "stop", "preflight")
+    found = {name: tuple(_step(step) for step in getattr(plan, name)) for name in names}
     return {**found, "secrets": plan.secrets}
 
 

@@ -139,10 +139,11 @@ Step = WriteFile | RunCommand | RunForNodes | StartNodes
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a run does, and every verb of its life: `submit`, `status`, `logs` and `stop` are tuples of steps.
 
-    `spec` is the resolved document without origins, `origins` where each of its values came from, `secrets` the names
-    of variables that must be set before anything starts. `findings` are warnings and hints; a plan with errors is not
-    made. `inputs` are the hashes of files that the job brings along, by their path from the job's folder, and
-    `project_dir` is the way to that folder from the file that a saved plan stands in.
+    `preflight` are the steps that ask machines before a run whether they are fit for it. `spec` is the resolved
+    document without origins, `origins` where each of its values came from, `secrets` the names of variables that must
+    be set before anything starts. `findings` are warnings and hints; a plan with errors is not made. `inputs` are the
+    hashes of files that the job brings along, by their path from the job's folder, and `project_dir` is the way to that
+    folder from the file that a saved plan stands in.
     """
 
     format: int = FORMAT
@@ -154,6 +155,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     status: tuple[Step, ...] = ()
     logs: tuple[Step, ...] = ()
     stop: tuple[Step, ...] = ()
+    preflight: tuple[Step, ...] = ()
     secrets: tuple[str, ...] = ()
     inputs: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     project_dir: str = "."
@@ -195,7 +197,7 @@ def digest(plan: LaunchPlan) -> str:
         "name": plan.name,
         "spec": plan.spec,
         "nodes": plan.nodes,
-        "steps": [plan.submit, plan.status, plan.logs, plan.stop],
+        "steps": [plan.submit, plan.status, plan.logs, plan.stop, plan.preflight],
         "secrets": plan.secrets,
     }
     return hashlib.sha256(canonical(said)).hexdigest()

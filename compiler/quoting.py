@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 
+import msgspec
+
 from .plan import Argv, Command, Ref, Text
 
 
@@ -35,6 +37,13 @@ def shell(text: Text) -> str:
     if isinstance(text, str):
         return shlex.quote(text)
     return "".join(_variable(part) if isinstance(part, Ref) else part and shlex.quote(part) for part in text)
+
+
+def script_word(text: Text) -> Text:
+    """A text as words of a shell script whose placeholders the executor fills in, quoted."""
+    if isinstance(text, str):
+        return shell(text)
+    return tuple(shell(part) if isinstance(part, str) else msgspec.structs.replace(part, quote=True) for part in text)
 
 
 def _variable(part: Ref) -> str:

@@ -21,6 +21,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     logs: tuple[Step, ...]
     stop: tuple[Step, ...]
     inputs: dict[str, str]
+    preflight: tuple[Step, ...] = ()
 
 
 class Target(Protocol):

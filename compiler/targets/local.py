@@ -10,6 +10,7 @@ from ...spec import Finding, Place, ResolvedSpec, finding
 from ..launchers import Launcher
 from ..launchers.base import Site
 from ..plan import Command, NodeGroup, Ref, RunCommand, StartNodes, WriteFile
+from ..preflight import probing
 from .base import Deployment
 
 
@@ -55,8 +56,15 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
         status=status,
         logs=logs,
         stop=stop,
+        preflight=(_preflight(spec),),
         inputs=inputs(spec),
     )
+
+
+def _preflight(spec: ResolvedSpec) -> RunCommand:
+    """Asks this machine what it is like."""
+    script = probing(spec, Site(), disk=(Ref("run_dir"),))
+    return RunCommand(command=Command(argv=("bash", "-s"), stdin=script, output="capture"))
 
 
 def verbs() -> tuple[tuple[RunCommand], tuple[RunCommand], tuple[RunCommand]]:

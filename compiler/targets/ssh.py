@@ -12,14 +12,13 @@ import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
 from ...spec import Finding, Place, ResolvedSpec, finding
 from ...spec.model import Gpu, Ssh
 from ..launchers import Launcher
 from ..launchers.base import Site, joined
 from ..plan import Argv, Command, NodeGroup, Ref, RunForNodes, StartNodes, Step, Text, WriteFile
-from ..quoting import shell
+from ..preflight import probing
+from ..quoting import script_word
 from ..sending import IGNORE_FILE, BadPatternError, sent_files
 from .base import Deployment
 from .local import missing_files, verbs
@@ -98,7 +97,15 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
         StartNodes(timeout=None if spec.job.limits.minutes is None else spec.job.limits.minutes * 60),
     )
     status, logs, stop = verbs()
-    return Deployment(nodes=(nodes,), submit=steps, status=status, logs=logs, stop=stop, inputs=_inputs(spec, files))
+    return Deployment(
+        nodes=(nodes,),
+        submit=steps,
+        status=status,
+        logs=logs,
+        stop=stop,
+        preflight=(RunForNodes(command=_preflight(spec, target)),),
+        inputs=_inputs(spec, files),
+    )
 
 
 def _target(spec: ResolvedSpec) -> Ssh:
@@ -109,17 +116,31 @@ def _target(spec: ResolvedSpec) -> Ssh:
 
 
 def _commands(spec: ResolvedSpec, launcher: Launcher, target: Ssh) -> tuple[Command, ...]:
-    there = f"{target.folder}/{spec.job.name}"
-    site = Site(
+    site = _site(spec, target)
+    return tuple(_over_ssh(spec, target, command, site) for command in launcher.node_commands(spec, site))
+
+
+def _site(spec: ResolvedSpec, target: Ssh) -> Site:
+    return Site(
         node="0" if spec.job.nodes.count == 1 else (Ref("node"),),
         python="python3",
-        project=f"{there}/files",
+        project=f"{target.folder}/{spec.job.name}/files",
         logs=(f"{posixpath.relpath('runs', posixpath.join('files', spec.job.workdir))}/", Ref("run_id")),
         spec=(Ref("packed_spec"),),
         address=spec.job.nodes.rendezvous.address or "127.0.0.1",
         output="stream",
     )
-    return tuple(_over_ssh(spec, target, command, site) for command in launcher.node_commands(spec, site))
+
+
+def _preflight(spec: ResolvedSpec, target: Ssh) -> Command:
+    """Asks a machine what it is like."""
+    return Command(
+        argv=(*_ssh(target), (Ref("host"),), "exec bash -s"),
+        stdin=probing(spec, _site(spec, target), disk=target.folder, programs=("rsync", "setsid")),
+        output="capture",
+        host=(Ref("host"),),
+        title="ssh",
+    )
 
 
 def _over_ssh(spec: ResolvedSpec, target: Ssh, command: Command, site: Site) -> Command:
@@ -162,7 +183,7 @@ def _ssh(target: Ssh) -> Argv:
 def _copy(spec: ResolvedSpec, target: Ssh) -> Command:
     """Copies exactly the files that the plan lists. What the machine has beside them stays."""
     there = f"{target.folder}/{spec.job.name}"
-    remote = joined("ssh", *(part for word in _ssh(target)[1:] for part in (" ", _word(word))))
+    remote = joined("ssh", *(part for word in _ssh(target)[1:] for part in (" ", script_word(word))))
     return Command(
         argv=(
             "rsync", "--archive", "--copy-links", "--compress", "--from0", ("--files-from=", Ref("run_dir"), "/files"),
@@ -181,18 +202,18 @@ def _script(spec: ResolvedSpec, command: Command, site: Site) -> Text:
     All of it is one function, so that bash has read everything before it starts; what comes after is the connection's
     end. `JOBC_RUN` marks every process of this script, so that none is left where one ignores being asked to end.
     """
-    exports: list[Text] = [joined(f"  export {name}=", _word(text)) for name, text in command.env.items()]
+    exports: list[Text] = [joined(f"  export {name}=", script_word(text)) for name, text in command.env.items()]
     secrets: list[Text] = [(f"  export {name}=", Ref("secret", name, quote=True)) for name in spec.job.secrets]
     unset = [f'  unset "${{!{prefix}@}}"' for prefix in command.unset]
-    words = joined("  setsid", *(part for word in command.argv for part in (" ", _word(word))))
+    words = joined("  setsid", *(part for word in command.argv for part in (" ", script_word(word))))
     lines: list[Text] = [
         "main() {",
         "  set -e",
         "  umask 077",
-        joined("  cd -- ", _word(command.cwd or site.project)),
-        joined("  mkdir -p -- ", _word(site.logs)),
+        joined("  cd -- ", script_word(command.cwd or site.project)),
+        joined("  mkdir -p -- ", script_word(site.logs)),
         *unset,
-        joined("  export JOBC_RUN=", _word((Ref("run_id"),)), '."$$"'),
+        joined("  export JOBC_RUN=", script_word((Ref("run_id"),)), '."$$"'),
         *exports,
         *secrets,
         "  exec 3<&0",
@@ -223,13 +244,6 @@ _REST = """\
     if grep -qszxF "JOBC_RUN=$JOBC_RUN" "$process/environ"; then kill -KILL "${process#/proc/}"; fi
   done 2>/dev/null
   exit "$code\""""
-
-
-def _word(text: Text) -> Text:
-    """A text as words of a shell script whose placeholders the executor fills in, quoted."""
-    if isinstance(text, str):
-        return shell(text)
-    return tuple(shell(part) if isinstance(part, str) else msgspec.structs.replace(part, quote=True) for part in text)
 
 
 def _inputs(spec: ResolvedSpec, files: tuple[str, ...]) -> dict[str, str]:

@@ -139,7 +139,13 @@ def test_wheel_holds_the_package_and_nothing_else():
     expected = {"jobc/__init__.py", "jobc/__main__.py", "jobc/py.typed"}
     for folder in ("cli", "compiler", "executor", "runtime", "spec"):
         expected |= {f"jobc/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / folder).rglob("*.py")}
-    for folder, ending in (("schemas", "json"), ("spec", "toml"), ("templates", "j2"), ("presets", "yaml")):
+    for folder, ending in (
+        ("schemas", "json"),
+        ("spec", "toml"),
+        ("templates", "j2"),
+        ("templates", "py"),
+        ("presets", "yaml"),
+    ):
         expected |= {f"jobc/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / folder).rglob(f"*.{ending}")}
     assert listed == expected
 
