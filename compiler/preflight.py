@@ -51,7 +51,7 @@ def probing(spec: ResolvedSpec, site: Site, *, disk: Text, programs: tuple[str, 
             for program in programs
         ),
         joined("  cd -- ", script_word(folder(spec, site)), r" 2>/dev/null || printf 'jobc-preflight empty\n'"),
-        *(joined(f"  export {name}=", script_word(text)) for name, text in env.items()),
+        *(joined(f"  export {name}=", script_word(text)) for name, text in sorted(env.items())),
         *((f"  export {name}=", Ref("secret", name, quote=True)) for name in job.secrets),
         joined(f"  timeout {_LIMIT}", *(part for word in argv for part in (" ", script_word(word))), " </dev/null"),
         r"""  printf '\njobc-preflight end %s\n' "$?" """.rstrip(),
