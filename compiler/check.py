@@ -127,6 +127,10 @@ def _agent(spec: ResolvedSpec) -> Iterator[Finding]:
                 place=spec.place(path),
                 next_step="use `launcher: torchrun`, which has it, or remove the setting",
             )
+    if job.nodes.max_restarts and job.nodes.count > 1 and job.nodes.rendezvous.backend == "static":
+        cause = "`nodes.max_restarts` has no effect on several nodes with `nodes.rendezvous.backend: static`"
+        step = "use `backend: c10d`: only there do the nodes meet again after one of them started anew"
+        yield finding("J311", cause, place=spec.place("nodes.max_restarts"), next_step=step)
     for name, value in job.nodes.rendezvous.conf.items():
         if "," in value or "=" in value or not value:
             path = f"nodes.rendezvous.conf.{name}"

@@ -336,7 +336,8 @@ def _open_group(world: World) -> tuple[Any, dict[int, int]]:
     assert meet is not None  # noqa: S101 - only a world of several opens a group
     hosting = world.rank == 0 and not meet.agent_hosts
     store = dist.TCPStore(meet.host, meet.port, is_master=hosting, wait_for_workers=False, multi_tenant=True)  # pyright: ignore[reportPrivateImportUsage]
-    attempt = f"jobc/attempt_{meet.attempt}"
+    # Agents of several machines count their own restarts alone; the store that rank 0 hosts is new in each attempt.
+    attempt = f"jobc/attempt_{meet.attempt if meet.agent_hosts else 0}"
     opened = store.add(f"{attempt}/opened_by_{world.rank}", 1)
     before = connections.sockets()
     dist.init_process_group(

@@ -36,7 +36,7 @@ def node_commands(spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:
     return (
         Command(
             argv=prepared(spec, (*agent, *options, *_entry(spec))),
-            env={"PYTHONUNBUFFERED": "1", **tags, **shared_env(spec, site)},
+            env={"PYTHONUNBUFFERED": "1", **tags, **_meeting_anew(spec), **shared_env(spec, site)},
             cwd=folder(spec, site),
             ranks=local_ranks(spec),
             output="tagged" if streams else "torchelastic",
@@ -44,6 +44,12 @@ def node_commands(spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:
             title="torchrun",
         ),
     )
+
+
+def _meeting_anew(spec: ResolvedSpec) -> dict[str, Text]:
+    """A store for each attempt. Agents share one otherwise, and each numbers attempts by its own restarts alone."""
+    several = spec.job.nodes.count > 1 and spec.job.nodes.max_restarts > 0
+    return {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"} if several else {}
 
 
 def _watching(spec: ResolvedSpec) -> Argv:

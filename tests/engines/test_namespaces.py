@@ -18,6 +18,19 @@ accelerator = Accelerator()
 ranks = accelerator.gather(torch.tensor([accelerator.process_index])).tolist()
 print("gathered", ranks, "in", os.readlink("/proc/self/ns/net"), flush=True)
 """
+TWICE = """
+import os, time, torch
+from pathlib import Path
+from jobc import Accelerator
+accelerator = Accelerator()
+rank, node = accelerator.process_index, os.environ["GROUP_RANK"]
+accelerator.gather(torch.ones(1))
+first = not Path(f"pid.{rank}").exists()
+if first:
+    Path(f"pid.{rank}").write_text(f"{os.getpid()} {node}")
+    time.sleep(600)
+print("gathered", accelerator.gather(torch.tensor([rank])).tolist(), "again", flush=True)
+"""
 SLEEP = """
 import os, time
 from pathlib import Path
@@ -169,3 +182,17 @@ def test_machine_whose_cable_is_cut_ends_the_run_and_is_named(jobc_command, fold
         wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid, _ in running))
     finally:
         ip("link", "set", machines.names["m2"], "up")
+
+
+def test_killed_processes_of_one_machine_start_again_on_both(jobc_command, job):
+    """One process of the second machine is killed: all of both start again, meet, and the job ends well."""
+    files = job(TWICE, per_node=2)
+    assert jobc_command("run", "-d", "job.yaml", "nodes.max_restarts=1").returncode == 0
+    second = [pid for pid, node in pids(files, "pid.*", 4) if node == "1"]
+    os.kill(second[0], signal.SIGKILL)
+    ended = jobc_command("wait", "last")
+    said = jobc_command("logs", "last").stdout
+    assert ended.returncode == 0, said
+    assert sorted(line for line in said.splitlines() if "gathered" in line) == [
+        f"[{rank}] gathered [0, 1, 2, 3] again" for rank in range(4)
+    ]
