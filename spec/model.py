@@ -261,9 +261,9 @@ class Ssh(Kind, frozen=True, tag="ssh"):
     folder: Annotated[
         str,
         Meta(
-            pattern=r"^[A-Za-z0-9._/~-]+$(?!\n)",
+            pattern=r"^[A-Za-z0-9._/][A-Za-z0-9._/-]*$(?!\n)",
             description="Folder on the machines that the job's files are copied to, relative to the home folder there.",
-            extra_json_schema=form("a path of letters, digits, `.`, `_`, `-` and `/`"),
+            extra_json_schema=form("a path of letters, digits, `.`, `_`, `-` and `/`, without `~`"),
         ),
     ] = ".jobc"
     exclude: Annotated[

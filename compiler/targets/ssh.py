@@ -202,7 +202,7 @@ def _script(spec: ResolvedSpec, command: Command, site: Site) -> Text:
     All of it is one function, so that bash has read everything before it starts; what comes after is the connection's
     end. `JOBC_RUN` marks every process of this script, so that none is left where one ignores being asked to end.
     """
-    exports: list[Text] = [joined(f"  export {name}=", script_word(text)) for name, text in command.env.items()]
+    exports: list[Text] = [joined(f"  export {name}=", script_word(text)) for name, text in sorted(command.env.items())]
     secrets: list[Text] = [(f"  export {name}=", Ref("secret", name, quote=True)) for name in spec.job.secrets]
     unset = [f'  unset "${{!{prefix}@}}"' for prefix in command.unset]
     words = joined("  setsid", *(part for word in command.argv for part in (" ", script_word(word))))
