@@ -165,7 +165,8 @@ def _step(step: Step) -> str:
     if isinstance(step, RunForNodes):
         return f"run for each node, {step.at_once} at once: {shown_argv(step.command.argv)}"
     ports = f", needs port {', '.join(map(str, step.ports))} free" if step.ports else ""
-    return f"start all nodes and wait{ports}{_limit(step.timeout)}"
+    again = f", a node that is lost starts again, {step.restarts} times" if step.restarts else ""
+    return f"start all nodes and wait{ports}{again}{_limit(step.timeout)}"
 
 
 def _limit(timeout: float | None) -> str:

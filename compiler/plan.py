@@ -126,11 +126,13 @@ class RunForNodes(msgspec.Struct, frozen=True, kw_only=True, tag="each", tag_fie
 class StartNodes(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="kind"):
     """Start the commands of all nodes on this machine, together, and wait; the first that fails ends the others.
 
-    `ports` must be free before anything starts. After `timeout` seconds all are asked to end, then ended.
+    `ports` must be free before anything starts. After `timeout` seconds all are asked to end, then ended. So many
+    times as `restarts` says, a node whose command was killed, or whose connection was lost, is started again instead.
     """
 
     ports: tuple[int, ...] = ()
     timeout: float | None = None
+    restarts: int = 0
 
 
 Step = WriteFile | RunCommand | RunForNodes | StartNodes

@@ -180,6 +180,8 @@ def _steps(plan: LaunchPlan, paint: Paint) -> Iterator[str]:
                 if step.ports:
                     ports = ", ".join(str(port) for port in step.ports)
                     line += f"  {paint.dim(f'needs port {ports} free')}"
+                if step.restarts:
+                    line += f"  {paint.dim(f'a node that is lost starts again, {step.restarts} times')}"
                 line += _limit(step.timeout, paint)
         yield f"{label(margin, paint)}{number}  {line}"
         margin = ""

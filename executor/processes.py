@@ -30,6 +30,7 @@ class Started:
     logs: Mapping[Source, Path]
     agent_log: Path | None = None
     stdin: BinaryIO | None = None
+    index: int = 0
     restarts: int = 0
 
     @property
@@ -87,6 +88,7 @@ def start(command: Command, values: Values, settings: Settings, run_dir: Path, i
         process,
         {Source(rank, "stdout", tagged): out, Source(rank, "stderr", tagged): err},
         stdin=_feed(process, command, values),
+        index=index,
         restarts=values.restarts,
     )
 

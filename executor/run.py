@@ -23,7 +23,7 @@ from .placing import misplaced
 from .processes import Started, start
 from .procfs import can_tie, subreaper
 from .screen import Screen, Sink, Source
-from .supervise import Ended, Supervisor
+from .supervise import Again, Ended, Supervisor
 
 
 def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
@@ -129,7 +129,8 @@ class _Performance:
             wanted = commands(self.plan, step)
             for first in range(0, len(wanted), size := step.at_once if isinstance(step, RunForNodes) else len(wanted)):
                 timeout = step.timeout if isinstance(step, StartNodes | RunCommand) else None
-                ended = self._together(wanted[first : first + size], timeout, first)
+                restarts = step.restarts if isinstance(step, StartNodes) else 0
+                ended = self._together(wanted[first : first + size], timeout, first, restarts)
                 if ended != Ended():
                     return ended
         return Ended()
@@ -143,9 +144,16 @@ class _Performance:
         except OSError as error:
             raise records.unwritable(path, error) from error
 
-    def _together(self, wanted: Sequence[Command], timeout: float | None, first: int) -> Ended:
-        grace = self.settings.grace
-        supervisor = Supervisor(self.run_dir, self.family, self.screen, self.interrupts, grace=grace, timeout=timeout)
+    def _together(self, wanted: Sequence[Command], timeout: float | None, first: int, restarts: int) -> Ended:
+        supervisor = Supervisor(
+            self.run_dir,
+            self.family,
+            self.screen,
+            self.interrupts,
+            grace=self.settings.grace,
+            timeout=timeout,
+            again=Again(lambda item: self._one(item.command, item.index), restarts),
+        )
         started: list[Started] = []
         if self.interrupts.tell_senders and can_tie() and all(command.output == "inherit" for command in wanted):
             # An interrupt that comes between the start and the wait would be of an unknown sender.
@@ -156,13 +164,16 @@ class _Performance:
     def _start(self, wanted: Sequence[Command], first: int, supervisor: Supervisor, started: list[Started]) -> Ended:
         try:
             for index, command in enumerate(wanted, first):
-                item = start(self.values.placed(command), self.values, self.settings, self.run_dir, index)
-                self.family.add(item.process.pid, own_session=not item.inherits)
-                started.append(item)
+                started.append(self._one(self.values.placed(command), index))
         except BaseException:
             supervisor.abandon(started)
             raise
         return supervisor.wait(started)
+
+    def _one(self, command: Command, index: int) -> Started:
+        item = start(command, self.values, self.settings, self.run_dir, index)
+        self.family.add(item.process.pid, own_session=not item.inherits)
+        return item
 
 
 #: The exit code of a run that took longer than it may, as that of timeout(1).

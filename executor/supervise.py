@@ -6,7 +6,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -26,6 +26,7 @@ from .screen import Screen, Source
 from .torchelastic import Deaths, attempt_of, failed_attempt, first_failure, read_report, reported_failure, worker_logs
 
 _TICK = 0.05  # seconds between two looks at growing files
+_KILLED = 128  # a larger exit code says that a signal ended it, or, 255, that ssh lost the connection
 _BURY = 200  # turns between two looks for orphans that ended
 
 
@@ -36,6 +37,14 @@ class Ended:
     failure: Failure | None = None
     stopped: int | None = None
     timed_out: float | None = None
+
+
+@dataclass
+class Again:
+    """How a command that was lost is started again, and how often that may be."""
+
+    start: Callable[[Started], Started]
+    left: int = 0
 
 
 class Supervisor:
@@ -50,7 +59,9 @@ class Supervisor:
         *,
         grace: float,
         timeout: float | None = None,
+        again: Again | None = None,
     ) -> None:
+        self._again = again
         self._logs = run_dir / "logs"
         self._family = family
         self._screen = screen
@@ -129,7 +140,8 @@ class Supervisor:
         self._running.append(item)
         self._restarts.watch(item)
         for source, path in item.logs.items():
-            self._follow(source, path)
+            if path not in self._known:
+                self._follow(source, path)
         if item.agent_log is not None:
             self._agents.append(item)
             self._deaths[item.process.pid] = Deaths(item.process.pid, self._selector)
@@ -147,11 +159,24 @@ class Supervisor:
             if code is None:
                 continue
             self._running.remove(item)
+            if self._start_again(item, code):
+                continue
             if code != 0 and self._first is None:
                 self._first = (item, code)
                 if self._running and self._stopped is None:
                     self._ask(signal.SIGTERM, self._running)
         return bool(self._running)
+
+    def _start_again(self, item: Started, code: int) -> bool:
+        """Start a machine's command again that was killed or cut off, if that may be; an agent that gave up exits 1."""
+        again, ending = self._again, self._first is not None or self._stopped is not None or self._timed_out
+        if again is None or again.left == 0 or ending or item.command.host is None or code <= _KILLED:
+            return False
+        again.left -= 1
+        how = failure_of(code, rank=None).how
+        self._screen.say(f"jobc: the machine {item.command.host} failed: {how}; its processes start again\n")
+        self._watch(again.start(item))
+        return True
 
     def _react(self) -> None:
         for item in self._interrupts.fresh():

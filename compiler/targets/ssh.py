@@ -94,7 +94,10 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
         WriteFile(path=(Ref("run_dir"), "/spec.json"), content=(Ref("spec"),), mode=0o600),
         listed,
         RunForNodes(command=_copy(spec, target)),
-        StartNodes(timeout=None if spec.job.limits.minutes is None else spec.job.limits.minutes * 60),
+        StartNodes(
+            restarts=spec.job.nodes.max_restarts if spec.job.nodes.count > 1 else 0,
+            timeout=None if spec.job.limits.minutes is None else spec.job.limits.minutes * 60,
+        ),
     )
     status, logs, stop = verbs()
     return Deployment(

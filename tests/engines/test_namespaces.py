@@ -184,12 +184,14 @@ def test_machine_whose_cable_is_cut_ends_the_run_and_is_named(jobc_command, fold
         ip("link", "set", machines.names["m2"], "up")
 
 
-def test_killed_processes_of_one_machine_start_again_on_both(jobc_command, job):
-    """One process of the second machine is killed: all of both start again, meet, and the job ends well."""
+@pytest.mark.parametrize("who", ["process", "agent"])
+def test_what_is_killed_on_one_machine_starts_again_on_both(jobc_command, job, who):
+    """A process of the second machine, or all of it with its agent: all start again, meet, and the job ends well."""
     files = job(TWICE, per_node=2)
     assert jobc_command("run", "-d", "job.yaml", "nodes.max_restarts=1").returncode == 0
     second = [pid for pid, node in pids(files, "pid.*", 4) if node == "1"]
-    os.kill(second[0], signal.SIGKILL)
+    agent = int(Path(f"/proc/{second[0]}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(agent if who == "agent" else second[0], signal.SIGKILL)
     ended = jobc_command("wait", "last")
     said = jobc_command("logs", "last").stdout
     assert ended.returncode == 0, said
