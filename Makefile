@@ -32,11 +32,11 @@ engines: .engines/shells .engines/ssh .engines/mpi .engines/node/.installed  ## 
 	@command -v zsh >/dev/null && command -v fish >/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends zsh fish; } >/dev/null
 	@touch $@
 
-# Servers for the target ssh, what copies files to them, and a checker of shell scripts.
+# Servers for the target ssh, what copies files to them, networks of their own, and a checker of shell scripts.
 .engines/ssh:
-	@echo "engines: sshd, rsync and shellcheck"
+	@echo "engines: sshd, rsync, ip and shellcheck"
 	@mkdir -p .engines
-	@command -v rsync >/dev/null && command -v shellcheck >/dev/null && test -x /usr/sbin/sshd || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends openssh-server openssh-client rsync shellcheck; } >/dev/null
+	@command -v rsync >/dev/null && command -v shellcheck >/dev/null && command -v ip >/dev/null && test -x /usr/sbin/sshd || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends openssh-server openssh-client rsync shellcheck iproute2; } >/dev/null
 	@touch $@
 
 # mpirun, which starts processes that then ask whose they are.
