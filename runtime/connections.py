@@ -41,9 +41,9 @@ def cut(known: Mapping[int, int]) -> None:
     present = sockets()
     for descriptor in [descriptor for descriptor, identity in known.items() if present.get(descriptor) == identity]:
         with (
+            suppress(OSError),  # the other end was first, and its owner may have closed it since it was looked at
             closing(socket.socket(fileno=os.dup(descriptor))) as connection,
-            suppress(OSError),
-        ):  # the other end was first
+        ):
             if not connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 connection.shutdown(socket.SHUT_RDWR)
 

@@ -72,6 +72,7 @@ class ModelView(ConfiguredView):
             raise FindingsError((finding("J504", cause, place=caller_place(), next_step=step),))
         folder = saving.folder_of(save_directory, "save_directory")
         state = self._strategy.whole_state(model)
+        self.wait_for_everyone()  # another process may still read what this replaces
         if self.is_main_process:
             saving.save_state(state, folder, limit, safe=safe_serialization)
         self.wait_for_everyone()
