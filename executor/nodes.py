@@ -10,19 +10,12 @@ import msgspec
 from ..compiler.plan import Command, LaunchPlan, NodeGroup, Ref, Text
 
 
-def node_commands(plan: LaunchPlan) -> Iterator[Command]:
-    """What is started on every node, in order, with the ranks of the whole job."""
+def node_commands(plan: LaunchPlan, one: Command | None = None) -> Iterator[Command]:
+    """What is started on every node, in order, with the ranks of the whole job; or `one` command for each of them."""
     for group in plan.nodes:
         for place in range(len(group.hosts)):
-            for command in group.commands:
+            for command in group.commands if one is None else (one,):
                 yield on_node(command, group, place)
-
-
-def for_nodes(plan: LaunchPlan, command: Command) -> Iterator[Command]:
-    """One command for each node, in order."""
-    for group in plan.nodes:
-        for place in range(len(group.hosts)):
-            yield on_node(command, group, place)
 
 
 def on_node(command: Command, group: NodeGroup, place: int) -> Command:

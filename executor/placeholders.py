@@ -13,7 +13,7 @@ import msgspec
 
 from ..compiler.plan import Command, LaunchPlan, Name, Ref, RunCommand, RunForNodes, Step, Text, WriteFile, canonical
 from ..spec.inherited import inherited
-from .nodes import for_nodes, node_commands
+from .nodes import node_commands
 
 
 class Values:
@@ -122,7 +122,7 @@ def commands(plan: LaunchPlan, step: Step) -> tuple[Command, ...]:
     if isinstance(step, RunCommand):
         return (step.command,)
     if isinstance(step, RunForNodes):
-        return tuple(for_nodes(plan, step.command))
+        return tuple(node_commands(plan, step.command))
     return tuple(node_commands(plan))
 
 

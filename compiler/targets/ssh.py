@@ -21,7 +21,7 @@ from ..preflight import probing
 from ..quoting import script_word
 from ..sending import IGNORE_FILE, BadPatternError, sent_files
 from .base import Deployment
-from .local import missing_files, verbs
+from .local import missing_files, time_limit, verbs
 
 #: Larger projects are copied all the same; a hint says what could stay here.
 _LARGE = 100 * 2**20
@@ -96,7 +96,7 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
         RunForNodes(command=_copy(spec, target)),
         StartNodes(
             restarts=spec.job.nodes.max_restarts if spec.job.nodes.count > 1 else 0,
-            timeout=None if spec.job.limits.minutes is None else spec.job.limits.minutes * 60,
+            timeout=time_limit(spec),
         ),
     )
     status, logs, stop = verbs()
