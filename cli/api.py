@@ -124,8 +124,11 @@ def execute_plan(
     *,
     asked: Asked | None = None,
     begun: Callable[[Path], None] | None = None,
+    wait: bool = True,
 ) -> Outcome:
     """Runs a plan with the job's folder and this interpreter.
+
+    Without `wait` a run that something else carries out is left to it once it is submitted.
 
     Raises:
         FindingsError: J409, the plan is of a kind that does not run yet; or it cannot be started.
@@ -144,6 +147,7 @@ def execute_plan(
         argv=tuple(sys.argv),
         asked=asked,
         begun=begun,
+        wait=wait,
     )
     return execute(planned, settings)
 

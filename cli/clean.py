@@ -37,6 +37,7 @@ def command(age: float | None, keep: int | None, runs: tuple[str, ...], *, dry_r
     Name the runs, or say which with --older-than and --keep (both: those that neither spares). A run that goes on is
     never removed.
     """
+    from ..executor.record import UNDERWAY
     from ..executor.registry import find, listed, remove, sweep
 
     if not runs and age is None and keep is None:
@@ -47,7 +48,7 @@ def command(age: float | None, keep: int | None, runs: tuple[str, ...], *, dry_r
             chosen = run.run_dir in named if named else _chosen(run, number, age, keep)
             if not chosen:
                 continue
-            if run.record is not None and run.record.state == "running":
+            if run.record is not None and run.record.state in UNDERWAY:
                 if named:
                     click.echo(f"{run.run_dir.name} runs; stop it first (jobc stop {run.run_dir.name})", err=True)
                 continue

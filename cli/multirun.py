@@ -98,7 +98,7 @@ class Sweep:
                 continue
             record = record_of(home() / run)
             state = record.state
-            if state != "running":
+            if state not in {"running", "submitted"}:
                 self.ended[index] = record
                 word = click.style(state, fg=_COLORS.get(state)) if sys.stderr.isatty() else state
                 code = f", exit code {record.exit_code}   (jobc logs {run})" if record.exit_code else ""

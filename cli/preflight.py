@@ -41,7 +41,7 @@ def examine(spec: ResolvedSpec, plan: LaunchPlan) -> tuple[tuple[Report, ...], t
 def table(reports: Sequence[Report]) -> str:
     """The machines, one a line."""
     head = ("node", "machine", "python", "torch", "devices", "memory", "disk", "clock")
-    rows = [head, *(_row(report) for report in reports)]
+    rows = [head, *(_row(report) for report in reports if not report.gate)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(lines)

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from ..executor.registry import Run
 
 _SHOWN = 20
-_COLORS = {"running": "green", "failed": "red", "lost": "red", "unreadable": "red", "stopped": "yellow"}
+_COLORS = {
+    "running": "green",
+    "submitted": "green",
+    "failed": "red",
+    "lost": "red",
+    "unreadable": "red",
+    "stopped": "yellow",
+}
 
 
 @click.command("ps", context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,7 +41,9 @@ def command(form: str, *, every: bool) -> int:
     if form == "json":
         click.echo(json.dumps([_data(run) for run, _ in runs], indent=2))
         return 0
-    shown = [item for number, item in enumerate(runs) if every or number < _SHOWN or item[1] == "running"]
+    shown = [
+        item for number, item in enumerate(runs) if every or number < _SHOWN or item[1] in {"running", "submitted"}
+    ]
     if not runs:
         click.echo("no runs yet")
         return 0

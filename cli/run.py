@@ -73,6 +73,11 @@ def carry_out(planned: LaunchPlan, project_dir: Path, asked: Asked | None, *, de
     refuse_planned(planned)
     if not detach:
         return execute_plan(planned, project_dir, asked=asked, begun=_say).exit_code
+    if planned.wait:  # a scheduler has it: nothing of ours need stay
+        outcome = execute_plan(planned, project_dir, asked=asked, begun=_say, wait=False)
+        if outcome.exit_code == 0:
+            click.echo(outcome.run_id)
+        return outcome.exit_code
     from .detach import detached
 
     click.echo(detached(lambda begun: execute_plan(planned, project_dir, asked=asked, begun=begun)))

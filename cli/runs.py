@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -48,15 +48,17 @@ def opened(word: str) -> tuple[Path, Record, LaunchPlan]:
     return run_dir, record_of(run_dir), plan_of(run_dir)
 
 
-def verb(plan: LaunchPlan, run_dir: Path, steps: tuple[Step, ...]) -> int:
-    """Carry out steps that a plan has for a run that was started before; their exit code.
+def verb(plan: LaunchPlan, run_dir: Path, steps: tuple[Step, ...], out: BinaryIO | None = None) -> int:
+    """Carry out steps that a plan has for a run that was started before, with their output to a stream; the exit code.
 
     Raises:
         FindingsError: they cannot be carried out.
     """
     from ..executor import Settings, run_verb
 
-    settings = Settings(project_dir=Path.cwd(), env=os.environ, runs_dir=home(), stdout=sys.stdout, stderr=sys.stderr)
+    settings = Settings(
+        project_dir=Path.cwd(), env=os.environ, runs_dir=home(), stdout=out or sys.stdout, stderr=sys.stderr
+    )
     return run_verb(plan, run_dir, steps, settings)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..compiler.plan import LaunchPlan
     from ..executor import Record
+    from ..executor.handover import Told
 
 
 @click.command("status", context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,27 +31,32 @@ if TYPE_CHECKING:
 def command(form: str, run: str) -> int:
     """Show how a run is doing: its state, what it runs, how it ended and where its logs are."""
     import json
+    import os
 
     import msgspec
 
+    from ..executor.handover import look
+
     try:
         run_dir, record, plan = opened(run)
+        record, told = look(plan, run_dir, os.environ)
     except FindingsError as error:
         return fail(error)
     if form == "json":
         click.echo(json.dumps(msgspec.to_builtins(record), indent=2))
         return 0
-    for name, value in _lines(run_dir, record, plan):
+    for name, value in _lines(run_dir, record, plan, told):
         click.echo(f"{name:<10} {value}")
     return 0
 
 
-def _lines(run_dir: Path, record: Record, plan: LaunchPlan) -> list[tuple[str, str]]:
+def _lines(run_dir: Path, record: Record, plan: LaunchPlan, told: Told | None) -> list[tuple[str, str]]:
     nodes, processes = plan.machines, plan.processes
     took = in_words(seconds(record.started, record.ended))
     found = [
         ("run", record.run_id),
-        ("state", _STATES[record.state].format(took=took, code=record.exit_code)),
+        ("state", _state(record, told).format(took=took, code=record.exit_code)),
+        *((name, value) for name, value in record.captured.items()),
         ("started", f"{record.started}, {in_words(seconds(record.started))} ago"),
         ("plan", f"{plan.digest[:8]}, {nodes} node{'s' * (nodes > 1)}, {processes} process{'es' * (processes > 1)}"),
         ("job", record.project_dir if record.asked is None else " ".join((record.asked.job, *record.asked.overrides))),
@@ -64,10 +70,17 @@ def _lines(run_dir: Path, record: Record, plan: LaunchPlan) -> list[tuple[str, s
     return found
 
 
+def _state(record: Record, told: Told | None) -> str:
+    from ..executor.handover import in_words
+
+    return _STATES[record.state] if told is None or record.state != "submitted" else in_words(told)
+
+
 _STATES = {
     "running": "running for {took}",
     "succeeded": "succeeded after {took}",
     "failed": "failed with exit code {code} after {took}",
     "stopped": "stopped after {took}, exit code {code}",
+    "submitted": "submitted {took} ago",
     "lost": "lost: the process that ran it is gone and left no word",
 }

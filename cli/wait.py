@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,10 +36,17 @@ def until_ended(run_dir: Path) -> Record:
     """The record of a run once it no longer runs.
 
     Raises:
-        FindingsError: J408, it cannot be read.
+        FindingsError: J408, it cannot be read; J414, a scheduler that has it does not answer.
     """
+    from ..executor.handover import Asking
     from ..executor.registry import record_of
+    from .saved import plan_of
 
     while (record := record_of(run_dir)).state == "running":
         time.sleep(_TICK)
-    return record
+    if record.state != "submitted":
+        return record
+    going_on = Asking(plan_of(run_dir), run_dir, os.environ, lambda words: click.echo(words, err=True, nl=False))
+    while going_on():
+        time.sleep(_TICK)
+    return record_of(run_dir)

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 from ..spec import Finding, ResolvedSpec, finding
 from ..spec.capabilities import planned_kinds
-from ..spec.model import Cpu, Ddp, Fsdp, Gpu, Inherit, NoParadigm, Paradigm
+from ..spec.model import Cpu, Ddp, Fsdp, Gpu, NoParadigm, Paradigm
+from ..spec.targets import Inherit
 from ..spec.training import Compile, Dataloader
 from . import formats, secrets, sharding
 from .launchers import launcher_of
+from .targets import target_of
 
 _RESERVED = re.compile(
     r"(RANK|LOCAL_RANK|GROUP_RANK|ROLE_RANK|ROLE_NAME|WORLD_SIZE|LOCAL_WORLD_SIZE|GROUP_WORLD_SIZE|ROLE_WORLD_SIZE"
@@ -21,6 +23,7 @@ _RESERVED = re.compile(
 def check(spec: ResolvedSpec) -> Iterator[Finding]:
     """Every contradiction within a resolved job."""
     yield from _what_runs(spec)
+    yield from _target(spec)
     yield from _paradigm(spec)
     yield from _meeting(spec)
     yield from sharding.check(spec)
@@ -66,6 +69,20 @@ def _what_runs(spec: ResolvedSpec) -> Iterator[Finding]:
     for path, word in words.items():
         if "\0" in word:
             yield finding("J106", f"`{path}` holds a NUL byte, which no command line can carry", place=spec.place(path))
+
+
+def _target(spec: ResolvedSpec) -> Iterator[Finding]:
+    """What the target declares that it cannot do."""
+    job, target = spec.job, target_of(spec)
+    kind = job.target.__struct_config__.tag
+    if job.launcher not in target.LAUNCHERS:
+        cause = f"`target: {kind}` cannot start processes with `launcher: {job.launcher}`"
+        names = " or ".join(f"`launcher: {name}`" for name in sorted(target.LAUNCHERS))
+        yield finding("J311", cause, place=spec.place("launcher"), next_step=f"use {names}, or leave `launcher` out")
+    if job.depends_on and not target.DEPENDS:
+        cause = f"`target: {kind}` cannot hold a run back until others have succeeded"
+        step = f"start it after them: jobc wait {job.depends_on[0]} && jobc run ..."
+        yield finding("J311", cause, place=spec.place("depends_on"), next_step=step)
 
 
 def _planned(spec: ResolvedSpec) -> Iterator[Finding]:

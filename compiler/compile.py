@@ -30,6 +30,8 @@ def compile_plan(spec: ResolvedSpec) -> LaunchPlan:
         submit=deployment.submit,
         status=deployment.status,
         logs=deployment.logs,
+        follow=deployment.follow,
+        wait=deployment.wait,
         stop=deployment.stop,
         preflight=deployment.preflight,
         secrets=spec.job.secrets,

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from ..spec import ResolvedSpec
-from .plan import Command, LaunchPlan, NodeGroup, RunCommand, RunForNodes, Step, WriteFile
+from .plan import CallApi, Command, LaunchPlan, NodeGroup, PackFiles, Step, WriteFile
 from .quoting import plain, shown, shown_argv
-from .text import flat_values, node_names
+from .steps import line, node_names, request_lines
+from .text import flat_values
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,31 +153,31 @@ def _environment(group: NodeGroup) -> Iterator[str]:
 
 def verbs(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
     """The steps of every verb as lines, and the secrets."""
-    names = ("submit", "status", "logs", "stop", "preflight")
-    found = {name: tuple(_step(step) for step in getattr(plan, name)) for name in names}
+    names = ("submit", "status", "logs", "follow", "wait", "stop", "preflight")
+    found = {name: tuple(_step(step, plan) for step in getattr(plan, name)) for name in names}
     return {**found, "secrets": plan.secrets}
 
 
-def _step(step: Step) -> str:
-    if isinstance(step, WriteFile):
-        return f"write {shown(step.path)}, mode {step.mode:o}"
-    if isinstance(step, RunCommand):
-        return f"run {shown_argv(step.command.argv)}{_limit(step.timeout)}"
-    if isinstance(step, RunForNodes):
-        return f"run for each node, {step.at_once} at once: {shown_argv(step.command.argv)}"
-    ports = f", needs port {', '.join(map(str, step.ports))} free" if step.ports else ""
-    again = f", a node that is lost starts again, {step.restarts} times" if step.restarts else ""
-    return f"start all nodes and wait{ports}{again}{_limit(step.timeout)}"
-
-
-def _limit(timeout: float | None) -> str:
-    return "" if timeout is None else f", at most {timeout:g} s"
+def _step(step: Step, plan: LaunchPlan) -> str:
+    """A step on one line; what a file holds is compared by itself."""
+    found = line(step, plan)
+    return str(found._replace(remarks=(f"mode {step.mode:o}",)) if isinstance(step, WriteFile) else found)
 
 
 def _files(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
-    """The written files, but for the resolved document: its values are compared one by one."""
-    written = [step for step in plan.submit if isinstance(step, WriteFile)]
-    return {shown(step.path): tuple(plain(step.content).splitlines()) for step in written}
+    """What is written, packed and sent, but for the resolved document: its values are compared one by one."""
+    found: dict[str, tuple[str, ...]] = {}
+    for step in plan.submit:
+        match step:
+            case WriteFile():
+                found[shown(step.path)] = tuple(plain(step.content).splitlines())
+            case PackFiles():
+                found[shown(step.path)] = step.files
+            case CallApi():
+                found[f"{step.service} {step.operation}"] = request_lines(step)
+            case _:
+                pass
+    return found
 
 
 def _inputs(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:

@@ -20,10 +20,13 @@ FORMAT = 1
 
 #: What the executor supplies. `spec` is the plan's own resolved document as JSON, `packed_spec` the same as `JOBC_SPEC`
 #: carries it where no disk is shared, `pid` the executor's process id, `secret` the value of a variable, `inherited`
-#: what the starter of this process said of its place, in torch's names. In commands of nodes, `node` is the number of
-#: the node, `host` its name, `rank` the number in the job of one of its processes.
+#: what the starter of this process said of its place, in torch's names, `run_word` the run's id as one label of a DNS
+#: name, `captured` what a step read from a command's output, `earlier` the `job_id` that an earlier run captured. In
+#: commands of nodes, `node` is the number of the node, `host` its name, `head` the address of the first node, `rank`
+#: the number in the job of one of its processes.
 Name = Literal[
     "run_id",
+    "run_word",
     "run_dir",
     "project_dir",
     "python",
@@ -33,8 +36,11 @@ Name = Literal[
     "pid",
     "secret",
     "inherited",
+    "captured",
+    "earlier",
     "node",
     "host",
+    "head",
     "rank",
 ]
 
@@ -42,8 +48,8 @@ Name = Literal[
 class Ref(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A placeholder: the name of a value that is known only when the plan runs.
 
-    `name` is the variable of a `secret` or an `inherited` place, `local` the place of a `rank` among the processes of
-    its node. `quote` asks for the value as one word of a POSIX shell.
+    `name` is the variable of a `secret` or an `inherited` place, what was `captured`, or the `earlier` run; `local` the
+    place of a `rank` among the processes of its node. `quote` asks for the value as one word of a POSIX shell.
     """
 
     ref: Name
@@ -75,7 +81,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     env: dict[str, Text] = msgspec.field(default_factory=dict[str, Text])
     cwd: Text | None = None
     ranks: tuple[int, ...] = ()
-    output: Literal["inherit", "capture", "torchelastic", "tagged"] = "inherit"
+    output: Literal["inherit", "capture", "torchelastic", "tagged", "elsewhere"] = "inherit"
     unset: tuple[str, ...] = ()
     title: str | None = None
 
@@ -84,21 +90,22 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class NodeGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """Machines that do the same, numbered from `first` on in the order of their hosts, each with so many processes.
+    """Machines that do the same, `count` of them numbered from `first` on, each with so many processes.
 
-    The commands are written once, with the placeholders `node`, `host` and `rank`, so that a plan for thousands of
-    machines is as small as one for two.
+    `hosts` are their names in this order, empty where something else chooses them. The commands are written once, with
+    the placeholders `node`, `host` and `rank`, so that a plan for thousands of machines is as small as one for two.
     """
 
     first: int
-    hosts: tuple[str, ...]
+    count: int
+    hosts: tuple[str, ...] = ()
     processes: int
     commands: tuple[Command, ...]
 
     @property
     def numbers(self) -> range:
         """The numbers of the machines in the job."""
-        return range(self.first, self.first + len(self.hosts))
+        return range(self.first, self.first + self.count)
 
 
 class WriteFile(msgspec.Struct, frozen=True, kw_only=True, tag="write", tag_field="kind"):
@@ -109,11 +116,66 @@ class WriteFile(msgspec.Struct, frozen=True, kw_only=True, tag="write", tag_fiel
     mode: int = 0o644
 
 
+class PackFiles(msgspec.Struct, frozen=True, kw_only=True, tag="pack", tag_field="kind"):
+    """Pack files of the job's folder, named from there, into a .tar.gz that is the same on every machine and day."""
+
+    path: Text
+    files: tuple[str, ...]
+
+
+class Capture(msgspec.Struct, frozen=True, kw_only=True):
+    """A name for what the first group of a regular expression (Python's `re`, multiline) finds in an output."""
+
+    name: str
+    pattern: str
+
+
 class RunCommand(msgspec.Struct, frozen=True, kw_only=True, tag="run", tag_field="kind"):
-    """Run a command on this machine and wait for it, at most `timeout` seconds."""
+    """Run a command on this machine and wait for it, at most `timeout` seconds.
+
+    What `captures` find in its output fills placeholders of later steps; the output is shown as well.
+    """
 
     command: Command
     timeout: float | None = None
+    captures: tuple[Capture, ...] = ()
+
+
+class CallApi(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field="kind"):
+    """Call an operation of a service's API.
+
+    `request` is JSON whose texts may have placeholders: an object with the one key `text` is a list of pieces, each a
+    string or a placeholder. `captures` are members of the response by the name that later steps call them.
+    """
+
+    service: str
+    operation: str
+    request: dict[str, Any]
+    captures: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        for name in ("request", "captures"):
+            msgspec.structs.force_setattr(self, name, freeze(getattr(self, name)))
+
+
+#: How a run is doing that something else carries out.
+Standing = Literal["pending", "running", "succeeded", "failed", "stopped"]
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, tag="report", tag_field="kind"):
+    """Run a command whose output says how a run is doing; again every so many seconds until it has ended, if `every`.
+
+    `pattern` is a regular expression (Python's `re`, multiline) with the group `word`, which `states` translate, and
+    perhaps a group `code`, the exit code. No match, or a word that is not in `states`, says nothing new.
+    """
+
+    command: Command
+    pattern: str
+    states: dict[str, Standing]
+    every: float | None = None
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "states", FrozenDict(self.states))
 
 
 class RunForNodes(msgspec.Struct, frozen=True, kw_only=True, tag="each", tag_field="kind"):
@@ -135,13 +197,16 @@ class StartNodes(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_fie
     restarts: int = 0
 
 
-Step = WriteFile | RunCommand | RunForNodes | StartNodes
+Step = WriteFile | PackFiles | RunCommand | RunForNodes | StartNodes | CallApi | Report
 
 
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a run does, and every verb of its life: `submit`, `status`, `logs` and `stop` are tuples of steps.
+    """Everything a run does. Every verb of its life is a tuple of steps: `submit`, `status`, `logs`, `stop` and so on.
 
-    `preflight` are the steps that ask machines before a run whether they are fit for it. `spec` is the resolved
+    `follow` shows what is written as it comes. A plan with `wait` hands the run over to something else, a scheduler,
+    which carries it out once it is submitted; `wait` lasts until it has ended. `preflight` are the steps that ask
+    machines before a run whether they are fit for it, or a scheduler whether it would take the run: a command whose
+    output is `tagged` does the latter, with its exit code. `spec` is the resolved
     document without origins, `origins` where each of its values came from, `secrets` the names of variables that must
     be set before anything starts. `findings` are warnings and hints; a plan with errors is not made. `inputs` are the
     hashes of files that the job brings along, by their path from the job's folder, and `project_dir` is the way to that
@@ -156,6 +221,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     submit: tuple[Step, ...]
     status: tuple[Step, ...] = ()
     logs: tuple[Step, ...] = ()
+    follow: tuple[Step, ...] = ()
+    wait: tuple[Step, ...] = ()
     stop: tuple[Step, ...] = ()
     preflight: tuple[Step, ...] = ()
     secrets: tuple[str, ...] = ()
@@ -172,12 +239,12 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def processes(self) -> int:
         """Processes of the whole job."""
-        return sum(len(group.hosts) * group.processes for group in self.nodes)
+        return sum(group.count * group.processes for group in self.nodes)
 
     @property
     def machines(self) -> int:
         """Nodes of the job."""
-        return sum(len(group.hosts) for group in self.nodes)
+        return sum(group.count for group in self.nodes)
 
     def document(self) -> dict[str, Any]:
         """The JSON form of the spec that each process reads: format version, values and origins."""
@@ -199,7 +266,7 @@ def digest(plan: LaunchPlan) -> str:
         "name": plan.name,
         "spec": plan.spec,
         "nodes": plan.nodes,
-        "steps": [plan.submit, plan.status, plan.logs, plan.stop, plan.preflight],
+        "steps": [plan.submit, plan.status, plan.logs, plan.follow, plan.wait, plan.stop, plan.preflight],
         "secrets": plan.secrets,
     }
     return hashlib.sha256(canonical(said)).hexdigest()

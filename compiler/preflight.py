@@ -36,7 +36,7 @@ def probing(spec: ResolvedSpec, site: Site, *, disk: Text, programs: tuple[str, 
     job = spec.job
     rendezvous, python = job.nodes.rendezvous, interpreter(spec, site)
     needed: Text = job.command[0] if job.command is not None else python
-    address = site.address if job.nodes.count > 1 else ""
+    address: Text = site.address if job.nodes.count > 1 else ""
     port = "" if rendezvous.port is None or job.processes == 1 else str(rendezvous.port)
     kind = job.hardware.__struct_config__.tag
     asked = (python, "-c", _probe(), str(kind), port, address, disk)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import msgspec
 
-from .plan import Argv, Command, Ref, Text
+from .plan import Argv, Command, Name, Ref, Text
 
 
 def shown(text: Text) -> str:
@@ -29,6 +30,8 @@ def plain(text: Text) -> str:
 def _named(part: Ref) -> str:
     if part.ref == "rank":
         return f"rank of process {part.local}"
+    if part.ref == "captured":
+        return part.name
     return f"{part.ref} {part.name}" if part.name else part.ref
 
 
@@ -46,10 +49,48 @@ def script_word(text: Text) -> Text:
     return tuple(shell(part) if isinstance(part, str) else msgspec.structs.replace(part, quote=True) for part in text)
 
 
+def node_word(text: Text, known_there: frozenset[Name]) -> Text:
+    """A text as words of a script for a node, quoted.
+
+    What is known there becomes a variable of the script; the executor fills in the rest.
+    """
+    if isinstance(text, str):
+        return shell(text)
+    return tuple(
+        shell(part)
+        if isinstance(part, str)
+        else _variable(part)
+        if part.ref in known_there
+        else msgspec.structs.replace(part, quote=True)
+        for part in text
+    )
+
+
+def node_command(command: Command, known_there: frozenset[Name]) -> tuple[Text, ...]:
+    """A command of a node as lines of bash, the last of which takes the place of the shell.
+
+    Placeholders in `known_there` become variables that the script must have set: `node`, `head`, `port` and so on by
+    their own names, and `per_node` where there is a `rank`.
+    """
+    words = [node_word(word, known_there) for word in command.argv]
+    cwd = () if command.cwd is None else (("cd -- ", *_parts(node_word(command.cwd, known_there))),)
+    return (
+        *(f'unset "${{!{prefix}@}}"' for prefix in command.unset),
+        *((f"export {name}=", *_parts(node_word(text, known_there))) for name, text in sorted(command.env.items())),
+        *cwd,
+        ("exec", *(part for word in words for part in (" ", *_parts(word)))),
+    )
+
+
+def _parts(text: Text) -> tuple[str | Ref, ...]:
+    return (text,) if isinstance(text, str) else text
+
+
 def _variable(part: Ref) -> str:
     if part.ref == "rank":
         return f'"$((node * per_node + {part.local}))"'
-    return f'"${{{part.name or part.ref}{"@Q" if part.quote else ""}}}"'
+    name = re.sub(r"\W", "_", f"job_id_of_{part.name}") if part.ref == "earlier" else part.name or part.ref
+    return f'"${{{name}{"@Q" if part.quote else ""}}}"'
 
 
 def shown_argv(argv: Argv) -> str:

@@ -8,10 +8,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .plan import (
+    CallApi,
     Command,
     LaunchPlan,
     NodeGroup,
+    PackFiles,
     Ref,
+    Report,
     RunCommand,
     RunForNodes,
     StartNodes,
@@ -54,6 +57,7 @@ def render_shell(plan: LaunchPlan, here: Mapping[str, str]) -> str:
         per_node=_uses(plan, "rank"),
         uses_port=_uses(plan, "port"),
         packed_spec=plan.packed_document() if _uses(plan, "packed_spec") else None,
+        uses_run_word=_uses(plan, "run_word"),
     )
 
 
@@ -71,8 +75,16 @@ def _step(step: Step, plan: LaunchPlan, document: str) -> dict[str, object]:
                 "print": _print(content),
                 "mode": f"{step.mode:o}",
             }
+        case PackFiles():
+            names = [shell(name) for name in step.files]
+            return {"kind": "pack", "path": shell(step.path), "names": names}
         case RunCommand():
-            return {"kind": "run", "line": shell_command(step.command, step.timeout)}
+            captures = [(capture.name, shell(capture.pattern)) for capture in step.captures]
+            return {"kind": "run", "line": shell_command(step.command, step.timeout), "captures": captures}
+        case CallApi():
+            raise ValueError("a call of an API has no form in a shell")
+        case Report():
+            return {"kind": "run", "line": shell_command(step.command), "captures": []}
         case RunForNodes():
             groups = [_group(group, (step.command,), None) for group in plan.nodes]
             return {"kind": "each", "groups": groups, "at_once": step.at_once}
@@ -106,12 +118,11 @@ def _group(group: NodeGroup, commands: tuple[Command, ...], timeout: float | Non
 
 
 def _uses(plan: LaunchPlan, name: str) -> bool:
-    texts = [
-        text
-        for group in plan.nodes
-        for command in group.commands
-        for text in (*command.argv, *command.env.values(), command.stdin or "")
-    ]
+    """Whether a command of a step or of a node, or a file, has a placeholder."""
+    commands = [command for group in plan.nodes for command in group.commands]
+    commands += [step.command for step in plan.submit if isinstance(step, RunCommand | RunForNodes | Report)]
+    texts = [text for one in commands for text in (*one.argv, *one.env.values(), one.stdin or "")]
+    texts += [step.content for step in plan.submit if isinstance(step, WriteFile)]
     return any(
         isinstance(part, Ref) and part.ref == name for text in texts if not isinstance(text, str) for part in text
     )

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 
 from ..spec import Finding, ResolvedSpec
 from ..spec.untyped import as_dict, as_list
-from .plan import Command, LaunchPlan, NodeGroup, Ref, RunCommand, RunForNodes, StartNodes, WriteFile
+from .plan import Command, LaunchPlan, NodeGroup
 from .quoting import plain, shown, shown_argv
+from .steps import line, node_names
 
 _LABEL = 11  # columns before the text: two, the label, one or more
-_NAMED = 8  # machines and files that are named before they are counted
+_NAMED = 8  # machines that are named before they are counted
 _REPEATED = 4  # commands of a node that are shown before they are folded
 
 
@@ -166,46 +167,17 @@ def one_line(value: object, width: int) -> str:
 def _steps(plan: LaunchPlan, paint: Paint) -> Iterator[str]:
     margin = "submit"
     for number, step in enumerate(plan.submit, 1):
-        match step:
-            case WriteFile():
-                what = "the resolved document" if step.content == (Ref("spec"),) else _size(step)
-                line = f"write  {shown(step.path)}  {paint.dim(f'{what}, mode {step.mode:o}')}"
-            case RunCommand():
-                line = f"run    {shown_argv(step.command.argv)}{_limit(step.timeout, paint)}"
-            case RunForNodes():
-                line = f"run    {shown_argv(step.command.argv)}"
-                line += f"  {paint.dim(f'for each node, {step.at_once} at once')}"
-            case StartNodes():
-                line = f"start  {node_names(range(plan.machines))} and wait"
-                if step.ports:
-                    ports = ", ".join(str(port) for port in step.ports)
-                    line += f"  {paint.dim(f'needs port {ports} free')}"
-                if step.restarts:
-                    line += f"  {paint.dim(f'a node that is lost starts again, {step.restarts} times')}"
-                line += _limit(step.timeout, paint)
-        yield f"{label(margin, paint)}{number}  {line}"
+        verb, what, remarks = line(step, plan)
+        words = [f"{verb:<5}  {what}", *(paint.dim(remark) for remark in remarks)]
+        yield f"{label(margin, paint)}{number}  {'  '.join(words)}"
         margin = ""
-
-
-def _limit(timeout: float | None, paint: Paint) -> str:
-    return "" if timeout is None else f"  {paint.dim(f'at most {timeout:g} s')}"
-
-
-def _size(step: WriteFile) -> str:
-    text = plain(step.content)
-    if text.endswith("\0"):  # a list of files
-        names = text[:-1].split("\0")
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        return f"{len(names)} file{'s' if len(names) > 1 else ''}: {' '.join(map(shown, names[:_NAMED]))}{more}"
-    lines = text.count("\n") + 1
-    return f"{lines} line{'s' if lines > 1 else ''}"
 
 
 def _nodes(plan: LaunchPlan, paint: Paint) -> Iterator[list[str]]:
     """What is started on the nodes, once for those that do the same."""
     for group in plan.nodes:
         hosts = [shown(host) for host in group.hosts[:_NAMED]] + (["..."] if len(group.hosts) > _NAMED else [])
-        where = [] if set(group.hosts) == {"localhost"} else [paint.dim(f"<host> {' '.join(hosts)}")]
+        where = [] if set(group.hosts) <= {"localhost"} else [paint.dim(f"<host> {' '.join(hosts)}")]
         lines = [*where, *_commands(group, paint)]
         margin = node_names(group.numbers)
         yield [label("" if number else margin, paint) + line for number, line in enumerate(lines)]
@@ -226,11 +198,6 @@ def _commands(group: NodeGroup, paint: Paint) -> Iterator[str]:
     cwd = group.commands[0].cwd
     if cwd is not None:
         yield paint.dim(f"in {shown(cwd)}")
-
-
-def node_names(numbers: range) -> str:
-    """Nodes in words: `node 3`, `nodes 0-255`."""
-    return f"node {numbers[0]}" if len(numbers) == 1 else f"nodes {numbers[0]}-{numbers[-1]}"
 
 
 def _own_variables(commands: tuple[Command, ...], command: Command) -> list[str]:

@@ -38,6 +38,12 @@ def unfit(plan: LaunchPlan, spec: ResolvedSpec, reports: tuple[Report, ...]) -> 
 def _answer(job: Job, where: Where, report: Report) -> Iterator[Finding]:
     """Why a machine said nothing, and which programs it lacks."""
     host, words = report.host, "\n".join(report.words)
+    if report.gate:
+        if report.code != 0:
+            why = "it did not answer in time" if report.code is None else words or f"exit code {report.code}"
+            step = "change what it names; `jobc plan` shows what it is asked"
+            yield finding("J431", f"`{host}` would not take the job: {why}", place=where("target"), next_step=step)
+        return
     if not report.here:
         why = "it did not answer in time" if report.code is None else words or f"exit code {report.code}"
         step = f"`ssh {host} true` has to work from here without a question: check its name, address and key"

@@ -54,6 +54,13 @@ def inherits(plan: LaunchPlan) -> bool:
     return all(command.output == "inherit" for group in plan.nodes for command in group.commands)
 
 
+def in_files(plan: LaunchPlan) -> bool:
+    """Whether what the processes write is in files of the run's folder."""
+    return any(
+        command.output in {"capture", "torchelastic", "tagged"} for group in plan.nodes for command in group.commands
+    )
+
+
 def sources(plan: LaunchPlan, run_dir: Path, rank: int | None = None) -> list[tuple[Source, Path]]:
     """The files of a run's processes, of one rank or of all: earlier attempts first, then by rank."""
     logs = run_dir / "logs"

@@ -69,7 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `project_dir` is where commands start that say nothing else. `env` is the environment that they inherit,
     `grace` the seconds between asking a process to end and ending it. `argv` is the command line and `asked` what it
     was about, both for the run's record. `begun` is called with the run's folder once the run is recorded, before
-    anything is written to the streams.
+    anything is written to the streams. `wait` says to stay until a run has ended that something else carries out.
     """
 
     project_dir: Path
@@ -83,6 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     argv: tuple[str, ...] = ()
     asked: Asked | None = None
     begun: Callable[[Path], None] | None = None
+    wait: bool = True
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,16 +13,16 @@ from ..compiler.plan import Command, LaunchPlan, NodeGroup, Ref, Text
 def node_commands(plan: LaunchPlan, one: Command | None = None) -> Iterator[Command]:
     """What is started on every node, in order, with the ranks of the whole job; or `one` command for each of them."""
     for group in plan.nodes:
-        for place in range(len(group.hosts)):
+        for place in range(group.count):
             for command in group.commands if one is None else (one,):
                 yield on_node(command, group, place)
 
 
 def on_node(command: Command, group: NodeGroup, place: int) -> Command:
     """A command of a group for its machine at a place."""
-    if group.first == 0 and len(group.hosts) == 1 and command.host is None:
+    if group.first == 0 and group.count == 1 and command.host is None:
         return command
-    node, host = group.first + place, group.hosts[place]
+    node, host = group.first + place, group.hosts[place] if group.hosts else None
 
     def put(text: Text) -> Text:
         if isinstance(text, str):
@@ -44,11 +44,11 @@ def on_node(command: Command, group: NodeGroup, place: int) -> Command:
     )
 
 
-def _known(part: Ref, node: int, host: str, processes: int) -> Ref | str:
+def _known(part: Ref, node: int, host: str | None, processes: int) -> Ref | str:
     match part.ref:
         case "node":
             return str(node)
-        case "host":
+        case "host" if host is not None:
             return shlex.quote(host) if part.quote else host
         case "rank":
             return str(node * processes + part.local)

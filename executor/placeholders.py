@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import socket
 from collections.abc import Mapping
@@ -11,8 +12,23 @@ from pathlib import Path
 
 import msgspec
 
-from ..compiler.plan import Command, LaunchPlan, Name, Ref, RunCommand, RunForNodes, Step, Text, WriteFile, canonical
+from ..compiler.plan import (
+    CallApi,
+    Command,
+    LaunchPlan,
+    Name,
+    PackFiles,
+    Ref,
+    Report,
+    RunCommand,
+    RunForNodes,
+    Step,
+    Text,
+    WriteFile,
+    canonical,
+)
 from ..spec.inherited import inherited
+from .earlier import job_id
 from .nodes import node_commands
 
 
@@ -27,11 +43,15 @@ class Values:
         python: str,
         pid: int,
         env: Mapping[str, str] | None = None,
+        captured: Mapping[str, str] | None = None,
     ) -> None:
         self._plan = plan
+        self._runs = run_dir.parent
+        self.captured: dict[str, str] = dict(captured or {})
         self._env: Mapping[str, str] = env or {}
         self._known: dict[Name, str] = {
             "run_id": run_dir.name,
+            "run_word": run_word(run_dir.name),
             "run_dir": str(run_dir),
             "project_dir": str(project_dir),
             "python": python,
@@ -68,6 +88,10 @@ class Values:
                 found = self._inherited[part.name]
             case "secret":
                 found = self._env[part.name]
+            case "captured":
+                found = self.captured[part.name]
+            case "earlier":
+                found = job_id(self._runs, part.name)
             case name:
                 found = self._known[name]
         return shlex.quote(found) if part.quote else found
@@ -99,13 +123,27 @@ class Values:
             return command
         return msgspec.structs.replace(command, ranks=(int(self.value(told)),))
 
+    @property
+    def project_dir(self) -> Path:
+        """The job's folder on this machine."""
+        return Path(self._known["project_dir"])
+
     def cwd(self, command: Command) -> Path:
         """The folder in which a command starts: the project's, or one relative to it, or an absolute one."""
         return Path(self._known["project_dir"], self.fill(command.cwd or ""))
 
-    def path(self, step: WriteFile) -> Path:
+    def path(self, step: WriteFile | PackFiles) -> Path:
         """Where a file is written; a relative path lies in the run's folder."""
         return Path(self._known["run_dir"], self.fill(step.path))
+
+
+_WORD = 40  # characters; schedulers append to names that may have 63
+
+
+def run_word(run_id: str) -> str:
+    """A run's id as one label of a DNS name: lower-case letters, digits and `-`, its end kept where it is too long."""
+    label = re.sub(r"[^a-z0-9]+", "-", run_id.lower())
+    return re.sub(r"^[^a-z]+", "", label if len(label) <= _WORD else f"r{label[-_WORD + 1 :]}").strip("-")
 
 
 def free_port() -> int:
@@ -117,9 +155,9 @@ def free_port() -> int:
 
 def commands(plan: LaunchPlan, step: Step) -> tuple[Command, ...]:
     """The commands that a step starts."""
-    if isinstance(step, WriteFile):
+    if isinstance(step, WriteFile | PackFiles | CallApi):
         return ()
-    if isinstance(step, RunCommand):
+    if isinstance(step, RunCommand | Report):
         return (step.command,)
     if isinstance(step, RunForNodes):
         return tuple(node_commands(plan, step.command))

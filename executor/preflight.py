@@ -50,14 +50,16 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What came back from a machine.
 
-    `here` says that it was reached, `ready` that the job's `setup` ran, `said` is what its probe found. `without` are
-    programs that it lacks, `empty` says that the job's files are not there. `clock` is how many seconds it is ahead of
-    this machine, `code` the exit code of the probe, or of the way to the machine, None where it took too long, and
-    `words` are the last lines on its error output.
+    A `gate` is not a machine: it says with its exit code whether it would take the run. `here` says that the machine
+    was reached, `ready` that the job's `setup` ran, `said` is what its probe found. `without` are programs that it
+    lacks, `empty` says that the job's files are not there. `clock` is how many seconds it is ahead of this machine,
+    `code` the exit code of the probe, or of the way to the machine, None where it took too long, and `words` are the
+    last lines on its error output.
     """
 
     node: int
     host: str
+    gate: bool = False
     here: bool = False
     empty: bool = False
     ready: bool = False
@@ -86,7 +88,9 @@ def ask(plan: LaunchPlan, settings: Settings, patience: float = _PATIENCE) -> tu
             for step in plan.preflight:
                 if isinstance(step, RunForNodes | RunCommand):
                     at_once = step.at_once if isinstance(step, RunForNodes) else 1
-                    found += _Asking(values, settings, family, patience).all(commands(plan, step), hosts, at_once)
+                    found += _Asking(values, settings, family, patience).all(
+                        commands(plan, step), hosts or [""], at_once
+                    )
         finally:
             family.end(2.0)
     return tuple(found)
@@ -133,6 +137,9 @@ class _Asking:
             process.wait()
             errors.seek(0)
             words = errors.read().decode(errors="replace")
+        if command.output == "tagged":
+            lines = [line for line in (words or out.decode(errors="replace")).splitlines() if line.strip()]
+            return Report(node=node, host=command.title or "", gate=True, code=code, words=tuple(lines[-_LINES:]))
         return read(node, host, out.decode(errors="replace"), words, code, now)
 
 

@@ -19,8 +19,10 @@ from .model import Asked, Failure
 from .procfs import stat_of
 
 #: `lost` is in no file: it is what a look finds where a record says running and its process is gone.
-State = Literal["running", "succeeded", "failed", "stopped", "lost"]
+State = Literal["running", "submitted", "succeeded", "failed", "stopped", "lost"]
 FORMAT = 1
+#: States of a run that has not ended as far as its record knows.
+UNDERWAY: frozenset[State] = frozenset({"running", "submitted"})
 #: What the folder of a run is called until it is whole, and once it is being removed.
 MAKING, REMOVING = ".new-", ".removed-"
 _RENAMED_OVER = {errno.EEXIST, errno.ENOTEMPTY}
@@ -29,7 +31,9 @@ _RENAMED_OVER = {errno.EEXIST, errno.ENOTEMPTY}
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One run. Times are UTC in ISO form; `pid_start` (clock ticks after boot) tells a reused pid from this.
 
-    It holds no variable of the environment and nothing that the job wrote.
+    It holds no variable of the environment and nothing that the job wrote. A run that is `submitted` goes on without
+    us: `captured` is what its steps read from the output of commands, such as a scheduler's number of it, and `word`
+    what the scheduler last called its state.
     """
 
     format: int = FORMAT
@@ -47,6 +51,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     pid_start: int | None = None
     python: str
     project_dir: str
+    captured: dict[str, str] = {}
+    word: str | None = None
     argv: tuple[str, ...] = ()
     asked: Asked | None = None
 

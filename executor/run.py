@@ -9,15 +9,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..compiler.plan import Command, LaunchPlan, RunCommand, RunForNodes, StartNodes, Step, WriteFile
+from ..compiler.plan import (
+    CallApi,
+    Command,
+    LaunchPlan,
+    PackFiles,
+    Ref,
+    RunCommand,
+    RunForNodes,
+    StartNodes,
+    Step,
+    WriteFile,
+)
 from ..spec.findings import FindingsError, JobcError
 from . import record as records
 from .checks import check
 from .family import Family
 from .files import write_atomically
 from .guardian import Guardian
+from .handover import accompany, captured, submitted
 from .interrupts import Interrupts
 from .model import Failure, Outcome, Settings
+from .packing import pack
 from .placeholders import Values, absolute, asks_for, commands
 from .placing import misplaced
 from .processes import Started, start
@@ -33,8 +46,8 @@ def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
 
     Raises:
         FindingsError: J401 to J404, what the plan needs is not there or the run's folder cannot be written; J410
-            and J411, this process has another place than the plan's. Nothing has been started then, or all of it has
-            been ended.
+            and J411, this process has another place than the plan's; J412, an earlier run that it depends on will not
+            do. Nothing has been started then, or all of it has been ended.
     """
     project_dir, runs = absolute(settings.project_dir), absolute(settings.runs_dir)
     with Interrupts() as interrupts:
@@ -43,6 +56,8 @@ def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
             raise FindingsError((wrong,))
         imagined = Values(plan, runs / "run", project_dir, settings.python, os.getpid(), settings.env)
         check(plan, plan.submit, imagined, settings.env, secrets=plan.secrets)
+        for name in plan.spec.get("depends_on", ()):
+            imagined.value(Ref("earlier", name=name))
         run_dir, record = records.create(
             runs, plan, python=settings.python, project_dir=project_dir, argv=settings.argv, asked=settings.asked
         )
@@ -66,7 +81,12 @@ def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
             with suppress(OSError):  # the disk that could not take a step's file may not take this one either
                 records.save(records.end(record, "failed", 2, None), run_dir)
             raise
-        return _conclude(ended, record, run_dir, screen)
+        if not (plan.wait and ended == Ended()):
+            return _conclude(ended, record, run_dir, screen)
+        submitted(record, values.captured, run_dir)
+    if settings.wait:
+        return accompany(plan, run_dir, settings, screen, lambda: run_verb(plan, run_dir, plan.follow, settings))
+    return Outcome(run_id=run_dir.name, run_dir=run_dir, exit_code=0)
 
 
 def run_verb(plan: LaunchPlan, run_dir: Path, steps: tuple[Step, ...], settings: Settings) -> int:
@@ -90,7 +110,9 @@ def run_verb(plan: LaunchPlan, run_dir: Path, steps: tuple[Step, ...], settings:
             how = "its executor is gone" if record.state == "lost" else record.state
             screen.say(f"jobc: run {record.run_id} is not running ({how})\n")
             return 1
-        values = Values(plan, run_dir, Path(record.project_dir), record.python, record.pid)
+        values = Values(
+            plan, run_dir, Path(record.project_dir), record.python, record.pid, settings.env, record.captured
+        )
         check(plan, steps, values, settings.env)
         ended = _Performance(
             plan=plan,
@@ -123,9 +145,11 @@ class _Performance:
         for step in steps:
             if self.interrupts.pending:
                 return Ended(stopped=self.interrupts.fresh()[0].number)
-            if isinstance(step, WriteFile):
+            if isinstance(step, WriteFile | PackFiles):
                 self._write(step)
                 continue
+            if isinstance(step, CallApi):
+                raise NotImplementedError(f"{step.service} {step.operation}: J409 refuses such plans")
             wanted = commands(self.plan, step)
             for first in range(0, len(wanted), size := step.at_once if isinstance(step, RunForNodes) else len(wanted)):
                 timeout = step.timeout if isinstance(step, StartNodes | RunCommand) else None
@@ -133,14 +157,18 @@ class _Performance:
                 ended = self._together(wanted[first : first + size], timeout, first, restarts)
                 if ended != Ended():
                     return ended
+            if isinstance(step, RunCommand):
+                self.values.captured.update(captured(step, self.run_dir))
         return Ended()
 
-    def _write(self, step: WriteFile) -> None:
+    def _write(self, step: WriteFile | PackFiles) -> None:
         path = self.values.path(step)
-        content = self.values.fill(step.content).encode(errors="surrogateescape")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content, step.mode)
+            if isinstance(step, PackFiles):
+                write_atomically(path, pack(self.values.project_dir, step.files), 0o600)
+            else:
+                write_atomically(path, self.values.fill(step.content).encode(errors="surrogateescape"), step.mode)
         except OSError as error:
             raise records.unwritable(path, error) from error
 

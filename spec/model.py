@@ -14,6 +14,8 @@ from msgspec import Meta
 from .paradigms import Ddp, DeepSpeed, Fsdp, Megatron, NoParadigm
 from .parts import FrozenDict, Kind, Part, derived, form, freeze
 from .precisions import Bf16, Fp8, Fp16, FullPrecision
+from .targets import Target
+from .targets.here import Local
 from .training import Training
 
 # --- hardware -------------------------------------------------------------------------------------------------------
@@ -183,15 +185,6 @@ class Nodes(Part, frozen=True):
     ] = None
 
 
-HostName = Annotated[
-    str,
-    Meta(
-        pattern=r"^([A-Za-z0-9._-]+@)?[A-Za-z0-9_\[][A-Za-z0-9._:\]-]*$(?!\n)",
-        extra_json_schema=form("a machine such as `node1` or `user@10.0.0.1`"),
-    ),
-]
-
-
 class Limits(Part, frozen=True):
     """What a run may use before it is ended."""
 
@@ -223,77 +216,23 @@ class Limits(Part, frozen=True):
 _UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
-class Local(Kind, frozen=True, tag="local"):
-    """This machine."""
-
-
-class Inherit(Kind, frozen=True, tag="inherit"):
-    """Processes that something else starts, of which each runs `jobc run`: srun, mpirun, torchrun, an operator."""
-
-
-class Ssh(Kind, frozen=True, tag="ssh"):
-    """Machines that are reached with ssh, one node each; the job's files are copied there."""
-
-    hosts: Annotated[
-        Annotated[tuple[HostName, ...], Meta(min_length=1)] | None,
-        Meta(
-            description="Machines, as ssh knows them: `name` or `user@name`.",
-            extra_json_schema=derived("the file that `hosts_file` names"),
-        ),
-    ] = None
-    hosts_file: Annotated[
-        Annotated[str, Meta(min_length=1)] | None,
-        Meta(description="File with one machine a line, relative to the job file's folder; `#` begins a comment."),
-    ] = None
-    config: Annotated[
-        Annotated[str, Meta(min_length=1)] | None,
-        Meta(description="Configuration file of ssh, relative to the job file's folder; unset is ssh's own."),
-    ] = None
-    port: Annotated[
-        Annotated[int, Meta(ge=1, le=65535)] | None, Meta(description="Port of the ssh servers; unset is ssh's choice.")
-    ] = None
-    jump: Annotated[
-        Annotated[str, Meta(min_length=1)] | None, Meta(description="Machine through which the others are reached.")
-    ] = None
-    connect_timeout: Annotated[
-        int, Meta(ge=1, le=3600, description="Seconds that a machine may take to answer when it is called.")
-    ] = 10
-    folder: Annotated[
-        str,
-        Meta(
-            pattern=r"^[A-Za-z0-9._/][A-Za-z0-9._/-]*$(?!\n)",
-            description="Folder on the machines that the job's files are copied to, relative to the home folder there.",
-            extra_json_schema=form("a path of letters, digits, `.`, `_`, `-` and `/`, without `~`"),
-        ),
-    ] = ".jobc"
-    exclude: Annotated[
-        tuple[Annotated[str, Meta(min_length=1)], ...],
-        Meta(
-            description="Files and folders that are not copied, by patterns as in a .gitignore (`*.pt`, `data/raw`); a"
-            " file .jobcignore in the job's folder says more."
-        ),
-    ] = (".git", ".venv", "__pycache__", "*.pyc", "node_modules", "checkpoints", "*.pt", "*.safetensors")
-    ssh_args: Annotated[
-        tuple[Annotated[str, Meta(min_length=1)], ...],
-        Meta(description="Further options of every ssh, passed on exactly as written."),
-    ] = ()
-    rsync_args: Annotated[
-        tuple[Annotated[str, Meta(min_length=1)], ...],
-        Meta(description="Further options of the rsync that copies the files, passed on exactly as written."),
-    ] = ()
-
-
 # --- the job --------------------------------------------------------------------------------------------------------
 
 Hardware = AutoHardware | Cpu | Gpu
 Precision = FullPrecision | Bf16 | Fp16 | Fp8
 Paradigm = NoParadigm | Ddp | Fsdp | DeepSpeed | Megatron
-Target = Local | Inherit | Ssh
 VariableName = Annotated[
     str,
     Meta(
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$(?!\n)",
         extra_json_schema=form("the name of a variable: letters, digits and `_`, no digit first"),
+    ),
+]
+RunName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)",
+        extra_json_schema=form("a run such as `gpt-20261121-101500-3f2a` or `last`"),
     ),
 ]
 ModuleName = Annotated[
@@ -366,6 +305,10 @@ class Job(Part, frozen=True, kw_only=True):
     launcher_args: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...],
         Meta(description="Further options of the launcher, passed on exactly as written."),
+    ] = ()
+    depends_on: Annotated[
+        tuple[RunName, ...],
+        Meta(description="Earlier runs, by id or its beginning, which must succeed before this one begins."),
     ] = ()
     limits: Annotated[Limits, Meta(description="What a run may use before it is ended.")] = Limits()
     hardware: Annotated[Hardware, Meta(description="Devices that the job uses on each node.")] = AutoHardware()

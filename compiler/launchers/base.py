@@ -26,7 +26,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     project: Text = (Ref("project_dir"),)
     logs: Text = (Ref("run_dir"), "/logs")
     spec: Text = (Ref("run_dir"), "/spec.json")
-    address: str = "127.0.0.1"
+    address: Text = "127.0.0.1"
     port: Text = (Ref("port"),)
     output: Literal["files", "stream"] = "files"
 

@@ -71,9 +71,13 @@ def _rendezvous(spec: ResolvedSpec, site: Site) -> Argv:
     if nodes.count == 1 and nodes.rendezvous.port is None:
         return ("--standalone",)
     if nodes.count > 1 and nodes.rendezvous.backend == "static":
-        where = (joined("--node-rank=", site.node), f"--master-addr={site.address}", joined("--master-port=", port))
+        where = (
+            joined("--node-rank=", site.node),
+            joined("--master-addr=", site.address),
+            joined("--master-port=", port),
+        )
         return (f"--nnodes={nodes.count}", *where)
-    endpoint = joined(f"--rdzv-endpoint={site.address}:", port)
+    endpoint = joined("--rdzv-endpoint=", site.address, ":", port)
     return (f"--nnodes={nodes.count}", "--rdzv-backend=c10d", endpoint, ("--rdzv-id=", Ref("run_id")))
 
 

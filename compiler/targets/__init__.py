@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...spec import ResolvedSpec
-from ...spec.model import Inherit, Local, Ssh
+from ...spec.targets import Inherit, Local, Ssh
 from . import inherit, local, ssh
 from .base import Target
 

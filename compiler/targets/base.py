@@ -21,11 +21,23 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     logs: tuple[Step, ...]
     stop: tuple[Step, ...]
     inputs: dict[str, str]
+    follow: tuple[Step, ...] = ()
+    wait: tuple[Step, ...] = ()
     preflight: tuple[Step, ...] = ()
 
 
 class Target(Protocol):
     """Pure functions from the spec to steps, and what it can do. Implemented by a plain module."""
+
+    @property
+    def LAUNCHERS(self) -> frozenset[str]:  # noqa: N802 - a constant of the module
+        """The launchers that it can start the processes of its nodes with."""
+        ...
+
+    @property
+    def DEPENDS(self) -> bool:  # noqa: N802 - a constant of the module
+        """Whether it can hold a run back until earlier ones have succeeded (`depends_on`)."""
+        ...
 
     def check(self, spec: ResolvedSpec) -> Iterator[Finding]:
         """What the target cannot honour."""

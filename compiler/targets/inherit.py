@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ...spec import Finding, ResolvedSpec, finding
+from ...spec import Finding, ResolvedSpec
 from ...spec.inherited import WORLD
 from ..launchers import Launcher
 from ..launchers.base import Site
@@ -14,13 +14,13 @@ from ..plan import Command, NodeGroup, Ref, RunCommand, Text, WriteFile
 from .base import Deployment
 from .local import inputs, missing_files, time_limit, verbs
 
+#: Processes are there already; none is to be started.
+LAUNCHERS = frozenset({"python"})
+DEPENDS = False
+
 
 def check(spec: ResolvedSpec) -> Iterator[Finding]:
-    """A launcher that would start processes, and files that are not on this machine."""
-    if spec.job.launcher != "python":
-        cause = f"`launcher: {spec.job.launcher}` starts processes, and with `target: inherit` they are there already"
-        place = spec.place("launcher")
-        yield finding("J311", cause, place=place, next_step="leave `launcher` out, or use another target")
+    """Files that are not on this machine."""
     yield from missing_files(spec)
 
 
@@ -30,6 +30,7 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
     status, logs, stop = verbs()
     group = NodeGroup(
         first=0,
+        count=spec.job.nodes.count,
         hosts=("localhost",) * spec.job.nodes.count,
         processes=spec.job.processes_per_node,
         commands=(command,),

@@ -13,6 +13,9 @@ from ..plan import Command, NodeGroup, Ref, RunCommand, StartNodes, WriteFile
 from ..preflight import probing
 from .base import Deployment
 
+LAUNCHERS = frozenset({"python", "torchrun"})
+DEPENDS = False
+
 
 def check(spec: ResolvedSpec) -> Iterator[Finding]:
     """More than one node, and files that are not on this machine."""
@@ -48,7 +51,9 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
     status, logs, stop = verbs()
     ports = (port,) if port is not None and spec.job.processes > 1 else ()
     return Deployment(
-        nodes=(NodeGroup(first=0, hosts=("localhost",), processes=spec.job.processes_per_node, commands=commands),),
+        nodes=(
+            NodeGroup(first=0, count=1, hosts=("localhost",), processes=spec.job.processes_per_node, commands=commands),
+        ),
         submit=(
             WriteFile(path=(Ref("run_dir"), "/spec.json"), content=(Ref("spec"),), mode=0o600),
             StartNodes(ports=ports, timeout=time_limit(spec)),

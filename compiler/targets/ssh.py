@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...spec import Finding, Place, ResolvedSpec, finding
-from ...spec.model import Gpu, Ssh
+from ...spec.model import Gpu
+from ...spec.targets.ssh import Ssh
 from ..launchers import Launcher
 from ..launchers.base import Site, joined
 from ..plan import Argv, Command, NodeGroup, Ref, RunForNodes, StartNodes, Step, Text, WriteFile
@@ -25,6 +26,9 @@ from .local import missing_files, time_limit, verbs
 
 #: Larger projects are copied all the same; a hint says what could stay here.
 _LARGE = 100 * 2**20
+
+LAUNCHERS = frozenset({"python", "torchrun"})
+DEPENDS = False
 
 
 def check(spec: ResolvedSpec) -> Iterator[Finding]:
@@ -87,7 +91,11 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
     target, hosts = _target(spec), _target(spec).hosts or ()
     files = sent_files(spec.project_dir, target.exclude)
     nodes = NodeGroup(
-        first=0, hosts=hosts, processes=spec.job.processes_per_node, commands=_commands(spec, launcher, target)
+        first=0,
+        count=len(hosts),
+        hosts=hosts,
+        processes=spec.job.processes_per_node,
+        commands=_commands(spec, launcher, target),
     )
     listed = WriteFile(path=(Ref("run_dir"), "/files"), content="".join(f"{name}\0" for name in files))
     steps: tuple[Step, ...] = (

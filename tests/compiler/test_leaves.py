@@ -46,6 +46,7 @@ CHANGES = {
     "launcher": (TWO, "python"),
     "launcher_args": (TWO, ["--role=trainer"]),
     "limits.minutes": (TWO, 5),
+    "depends_on": (TWO, ["last"]),
     "limits.memory": (TWO, "8GiB"),
     "hardware": (TWO, {"kind": "gpu", "per_node": 2}),
     "hardware.per_node/auto": (kind("auto"), 3),
@@ -108,7 +109,13 @@ CHANGES = {
 }
 
 #: Leaves that no plan can have with another value, and the code that says so.
-REFUSED = {"defaults": "J114", "version": "J113", "paradigm.sharding": "J105", "nodes.count": "J313"}
+REFUSED = {
+    "defaults": "J114",
+    "version": "J113",
+    "paradigm.sharding": "J105",
+    "nodes.count": "J313",
+    "depends_on": "J311",
+}
 
 _HONOURED, _RESUMING = "runtime/workers/honoured.py::check_", "runtime/workers/resuming.py::check_"
 _KEEPING = "runtime/workers/keeping.py::check_"

@@ -1,0 +1,8 @@
+"""What a document can say about where its nodes come from: one module a target, and the union of all."""
+
+from __future__ import annotations
+
+from .here import Inherit, Local
+from .ssh import Ssh
+
+Target = Local | Inherit | Ssh
