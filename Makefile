@@ -23,34 +23,42 @@ demo: $(VENV)/.demo $(VENV)/.checkout  ## set everything up, then plan and run a
 test: $(VENV)/.demo $(VENV)/.dev $(VENV)/.$(INSTALL)  ## set everything up, then run the whole test suite
 	cd tests && JOBC_TEST_INSTALL=$(INSTALL) ../$(VENV)/bin/python -m pytest $(ARGS)
 
-engines: .engines/shells .engines/ssh .engines/mpi .engines/node/.installed  ## install what engine tests need from the system (apt, npm)
+SYSTEM_ENGINES = shells ssh mpi slurm
+engines: $(SYSTEM_ENGINES:%=.engines/%) .engines/node/.installed  ## install what engine tests need (apt, npm)
 
-# Shells that completion is tried in. apt is asked only when one is missing.
+# $(call packages,COMMANDS,PACKAGES): apt is asked only when a command is missing.
+packages = if for name in $(1); do PATH="$$PATH:/usr/sbin" command -v $$name || echo missing; done | grep -qx missing; then \
+	{ $(APT) update -qq && $(APT) install -y -qq --no-install-recommends $(2); } >/dev/null; fi
+
+# Shells that completion is tried in.
 .engines/shells:
 	@echo "engines: zsh and fish"
-	@mkdir -p .engines
-	@command -v zsh >/dev/null && command -v fish >/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends zsh fish; } >/dev/null
-	@touch $@
+	@$(call packages,zsh fish,zsh fish)
+	@mkdir -p .engines && touch $@
 
 # Servers for the target ssh, what copies files to them, networks of their own, and a checker of shell scripts.
 .engines/ssh:
 	@echo "engines: sshd, rsync, ip and shellcheck"
-	@mkdir -p .engines
-	@command -v rsync >/dev/null && command -v shellcheck >/dev/null && command -v ip >/dev/null && test -x /usr/sbin/sshd || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends openssh-server openssh-client rsync shellcheck iproute2; } >/dev/null
-	@touch $@
+	@$(call packages,sshd rsync ip shellcheck,openssh-server openssh-client rsync iproute2 shellcheck)
+	@mkdir -p .engines && touch $@
 
 # mpirun, which starts processes that then ask whose they are.
 .engines/mpi:
 	@echo "engines: Open MPI"
-	@mkdir -p .engines
-	@command -v mpirun >/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends openmpi-bin; } >/dev/null
-	@touch $@
+	@$(call packages,mpirun,openmpi-bin)
+	@mkdir -p .engines && touch $@
+
+# A cluster for the target slurm; tests start its daemons, or a person with tests/tools/slurm.py.
+.engines/slurm:
+	@echo "engines: Slurm"
+	@$(call packages,slurmctld slurmd munged sbatch,slurm-wlm slurm-client munge)
+	@mkdir -p .engines && touch $@
 
 # The YAML language server that editors run.
 .engines/node/.installed:
 	@echo "engines: yaml-language-server"
 	@mkdir -p .engines/node
-	@command -v npm >/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends nodejs npm; } >/dev/null
+	@$(call packages,npm,nodejs npm)
 	@npm install --silent --no-fund --no-audit --prefix .engines/node yaml-language-server@1.25.0
 	@touch $@
 

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from slurm import Slurm
+from slurm import missing as slurm_is_missing
 
 SSHD = "/usr/sbin/sshd"
 
@@ -80,3 +82,16 @@ def ssh_job(ssh_hosts, folder, request):
 
     yield write
     shutil.rmtree(there, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    """A Slurm of two nodes, jobc-n1 and jobc-n2; its `env` is for the commands that should find it."""
+    if why := slurm_is_missing():
+        pytest.skip(why)
+    cluster = Slurm(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
