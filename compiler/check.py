@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from ..spec import Finding, ResolvedSpec, finding
 from ..spec.capabilities import planned_kinds
+from ..spec.hardware import cpu_lists
 from ..spec.model import Cpu, Ddp, Fsdp, Gpu, NoParadigm, Paradigm
 from ..spec.targets import Inherit
 from ..spec.training import Compile, Dataloader
-from . import formats, secrets, sharding
+from . import formats, secrets, sharding, tpus
 from .launchers import launcher_of
 from .targets import target_of
 
@@ -28,6 +29,7 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     yield from _meeting(spec)
     yield from sharding.check(spec)
     yield from formats.check(spec)
+    yield from tpus.check(spec)
     yield from _planned(spec)
     yield from _agent(spec)
     yield from _launcher_args(spec)
@@ -189,7 +191,7 @@ def _devices(spec: ResolvedSpec) -> Iterator[Finding]:
 def _cores(spec: ResolvedSpec) -> Iterator[Finding]:
     """CPUs for each process, which only those that are started one by one can be given."""
     job, path = spec.job, "hardware.cpu_affinity"
-    lists = job.hardware.cpu_affinity
+    lists = cpu_lists(job.hardware)
     if lists is None:
         return
     place = spec.place(path)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..spec import Finding, ResolvedSpec, finding
-from ..spec.model import Cpu, Gpu
+from ..spec.model import Cpu, Gpu, Tpu
 from ..spec.paradigms import Fsdp
 from ..spec.precisions import Bf16, Fp8, Fp16
 
@@ -34,6 +34,10 @@ _DELAYED = ("margin", "interval", "amax_history_length", "amax_algorithm")
 def check(spec: ResolvedSpec) -> Iterator[Finding]:
     """Every contradiction of the chosen number format."""
     precision = spec.job.precision
+    if isinstance(precision, Fp16 | Fp8) and isinstance(spec.job.hardware, Tpu):
+        word = "fp8" if isinstance(precision, Fp8) else "fp16"
+        cause = f"`precision: {word}` is no number format of `hardware: tpu`"
+        yield finding("J323", cause, place=spec.place("precision.kind"), next_step="use `precision: bf16`")
     if isinstance(precision, Bf16 | Fp8):
         yield from _devices(spec)
     cut = isinstance(spec.job.paradigm, Fsdp) and spec.job.processes > 1

@@ -26,7 +26,7 @@ from torch import distributed as dist
 
 from ..spec.findings import Finding, FindingsError, Place, finding
 from ..spec.inherited import completed
-from ..spec.model import AutoHardware, Cpu, Gpu, Hardware
+from ..spec.model import AutoHardware, Cpu, Gpu, Hardware, Tpu
 from ..spec.resolved import ResolvedSpec, decode_document, unreadable
 from . import comparing, connections
 from .places import origin_place
@@ -381,7 +381,18 @@ def _cuda_device(local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-_DEVICES: dict[type, Callable[[int], torch.device]] = {AutoHardware: _auto_device, Cpu: _cpu_device, Gpu: _cuda_device}
+def _tpu_device(_local_rank: int) -> torch.device:
+    cause = "the job has `hardware: tpu`, and the Accelerator trains on GPUs and CPUs only"
+    step = "train on TPUs with a script that does so itself, or choose `hardware=gpu` or `hardware=cpu`"
+    raise FindingsError((finding("J505", cause, next_step=step),))
+
+
+_DEVICES: dict[type, Callable[[int], torch.device]] = {
+    AutoHardware: _auto_device,
+    Cpu: _cpu_device,
+    Gpu: _cuda_device,
+    Tpu: _tpu_device,
+}
 
 
 def _device(hardware: Hardware, local_rank: int) -> torch.device:

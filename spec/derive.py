@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from . import shape
-from .findings import Finding, Place, finding
+from .findings import Finding, Place, did_you_mean, finding
 from .sources import Sources
 from .tree import Mapping, Origin, Scalar, Sequence, find, put
 from .tree import Path as TreePath
@@ -30,6 +30,7 @@ def derive(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
     """The document with the values that it left open, in the order they depend on each other. Twice changes nothing."""
     root = _hosts(root, facts, findings)
     root = _count_devices(root, facts, findings)
+    root = _slice(root, facts, findings)
     processes = _number(root, ("hardware", "per_node")) * _number(root, ("nodes", "count"))
     several = _number(root, ("hardware", "per_node")) > 1
     if several and _value(root, ("hardware", "threads_per_process")) is None:
@@ -51,7 +52,7 @@ def is_open(root: Mapping, path: TreePath) -> bool:
     if path == ("launcher",):
         return _value(root, path) == "auto"
     if path == ("hardware", "per_node"):
-        return _value(root, path) == "all"
+        return _value(root, path) in ("all", None)
     return path in _OPEN and _value(root, path) is None
 
 
@@ -65,7 +66,16 @@ _OPEN = (
 
 #: What `derive` looks at. These cannot depend on what it derives.
 INPUTS: frozenset[TreePath] = frozenset(
-    {("hardware", "per_node"), ("hardware", "ids"), ("nodes", "count"), ("script",), ("module",), ("command", 0)}
+    {
+        ("hardware", "per_node"),
+        ("hardware", "ids"),
+        ("hardware", "type"),
+        ("hardware", "runtime"),
+        ("nodes", "count"),
+        ("script",),
+        ("module",),
+        ("command", 0),
+    }
 )
 
 
@@ -162,6 +172,32 @@ def _count_devices(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapp
     cause = "`hardware.per_node: all` counts the GPUs of this machine, and it has none"
     findings.append(facts.sources.finding("J310", node.origin if node is not None else None, cause, "write a number"))
     return put_scalar(root, path, 1, Origin(layer="detected"))
+
+
+def _slice(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
+    """The machines of a type of TPU, and the processes of each."""
+    if _value(root, ("hardware", "kind")) != "tpu":
+        return root
+    per_node, node = 1, find(root, ("hardware", "type"))
+    if isinstance(node, Scalar) and isinstance(node.value, str):
+        from .catalogue import tpus
+
+        found = tpus().named(node.value)
+        if found is None:
+            cause = f"`{node.value}` is no type of TPU"
+            step = did_you_mean(node.value, tpus().names()) or "write one such as `v6e-16`"
+            findings.append(facts.sources.finding("J105", node.origin, cause, step))
+            return _set(root, ("hardware", "per_node"), 1, "hardware.type")
+        generation, number = found
+        per_node = generation.per_host(number)
+        count = find(root, ("nodes", "count"))
+        if count is None or count.origin.layer == "default":
+            root = _set(root, ("nodes", "count"), generation.hosts(number), "hardware.type")
+    if _value(root, ("hardware", "per_node")) is None:
+        spmd = _value(root, ("hardware", "runtime")) == "spmd"
+        source = "hardware.runtime" if spmd else "hardware.type"
+        root = _set(root, ("hardware", "per_node"), 1 if spmd else per_node, source)
+    return root
 
 
 def _relative(root: Mapping, path: TreePath, facts: Facts) -> Mapping:

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from ...spec import ResolvedSpec
-from ...spec.model import Cpu, Gpu
+from ...spec.hardware import Cpu, Gpu, Tpu, cpu_lists
 from ..plan import Argv, Command, Ref, Text
 
 
@@ -100,7 +100,7 @@ def limited(spec: ResolvedSpec) -> Argv:
 
 def bound(spec: ResolvedSpec, local_rank: int) -> Argv:
     """What stands before the command of a process that is bound to CPUs, from util-linux."""
-    lists = spec.job.hardware.cpu_affinity
+    lists = cpu_lists(spec.job.hardware)
     return () if lists is None else ("taskset", "--cpu-list", lists[local_rank])
 
 
@@ -111,7 +111,7 @@ def shared_env(spec: ResolvedSpec, site: Site) -> dict[str, Text]:
     threads = job.hardware.threads_per_process
     if threads is not None:
         env["OMP_NUM_THREADS"] = str(threads)
-    if job.training.deterministic and not isinstance(job.hardware, Cpu):
+    if job.training.deterministic and not isinstance(job.hardware, Cpu | Tpu):
         env["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # torch refuses matrix products of CUDA without it
     if isinstance(job.hardware, Gpu) and job.hardware.ids is not None:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, job.hardware.ids))

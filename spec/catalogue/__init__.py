@@ -38,6 +38,7 @@ class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tflops: float
     machine_type: str
     topologies: dict[str, str]
+    devices: int = 1
 
     def chips(self, number: int) -> int:
         """Chips of the type with this number."""
@@ -47,6 +48,14 @@ class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Machines of the type with this number."""
         chips = self.chips(number)
         return 1 if chips <= self.single_host else chips // 4
+
+    def per_host(self, number: int) -> int:
+        """Devices of each machine of the type with this number."""
+        return self.chips(number) // self.hosts(number) * self.devices
+
+    def has(self, number: int) -> bool:
+        """Whether there is a type with this number. Of types in three dimensions only the smaller ones are listed."""
+        return str(number) in self.topologies or (self.counts == "cores" and number % 8 == 0)
 
 
 class Instance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +77,16 @@ class Tpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     source: str
     generations: dict[str, Generation]
+
+    def named(self, name: str) -> tuple[Generation, int] | None:
+        """The generation and the number of a type such as `v6e-16`; None where there is no such type."""
+        prefix, _, number = name.rpartition("-")
+        found = next((item for item in self.generations.values() if item.prefix == prefix), None)
+        return (found, int(number)) if found is not None and number.isdigit() and found.has(int(number)) else None
+
+    def names(self) -> list[str]:
+        """Every type that is listed."""
+        return [f"{item.prefix}-{number}" for item in self.generations.values() for number in item.topologies]
 
 
 @cache

@@ -7,7 +7,7 @@ import pytest
 import torch
 from jobc import FindingsError
 from jobc.runtime.world import read_spec, read_world
-from jobc.spec.model import AutoHardware, Cpu, Gpu
+from jobc.spec.model import AutoHardware, Cpu, Gpu, Tpu
 
 TORCHRUN = {
     "RANK": "1",
@@ -91,6 +91,12 @@ def test_world_without_the_gpu_it_needs_is_refused():
     with pytest.raises(FindingsError, match="J505"):
         read_world({}, Gpu())
     assert read_world({}, AutoHardware()).device.type == "cpu"
+
+
+def test_accelerator_on_a_tpu_is_refused():
+    """A script that trains on TPUs by itself runs; the Accelerator says that it cannot."""
+    with pytest.raises(FindingsError, match="trains on GPUs and CPUs only"):
+        read_world({}, Tpu(per_node=1))
 
 
 @pytest.mark.parametrize("value", ["z:no", "z:" + "AAAA", "/no/such/file"])

@@ -10,7 +10,7 @@ import yaml
 from jobc.spec import shape
 from jobc.spec.catalogue import accelerators, clouds, tpus
 from jobc.spec.groups import PRESETS
-from jobc.spec.model import Model
+from jobc.spec.hardware import Model
 
 #: What torch.cuda.get_device_name says, as NVIDIA's and AMD's drivers have it.
 NAMES = {
@@ -131,3 +131,16 @@ def test_models_are_offered_by_the_schema():
     """An editor completes them."""
     schema = shape.kinds(shape.job_schema()["properties"]["hardware"])["gpu"]["properties"]["model"]
     assert set(accelerators()) <= set(schema["examples"])
+
+
+@pytest.mark.parametrize(
+    ("name", "machines", "devices"),
+    [("v2-8", 1, 8), ("v4-32", 4, 4), ("v5litepod-8", 1, 8), ("v5p-1024", 128, 4), ("v6e-1", 1, 1), ("v6e-256", 64, 4)],
+)
+def test_type_of_a_tpu_says_what_its_machines_have(resolved, name, machines, devices):
+    """Machines and processes of a job follow from it; with one process for all devices of a machine, the machines alone."""
+    text = f"script: train.py\nhardware: {{kind: tpu, type: {name}%s}}\n"
+    job = resolved(text % "").job
+    assert (job.nodes.count, job.processes_per_node) == (machines, devices)
+    job = resolved(text % ", runtime: spmd").job
+    assert (job.nodes.count, job.processes_per_node) == (machines, 1)
