@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from .hardware import AutoHardware, Cpu, Gpu, Tpu
 from .paradigms import Ddp, DeepSpeed, Fsdp, Megatron, NoParadigm
-from .parts import FrozenDict, Kind, Part, derived, form, freeze
+from .parts import FrozenDict, Part, derived, form, freeze
 from .precisions import Bf16, Fp8, Fp16, FullPrecision
 from .targets import Target
 from .targets.here import Local
