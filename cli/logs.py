@@ -43,7 +43,7 @@ def command(run: str, rank: int | None, grep: str | None, *, follow: bool) -> in
         raise click.BadParameter(f"the run has ranks 0 to {plan.processes - 1}", param_hint="--rank")
     from ..executor.logs import in_files, inherits, show
 
-    display = _display(pattern, plain=inherits(plan))
+    display = _display(pattern, plan.output.prefix, plain=inherits(plan))
     try:
         if not in_files(plan) and plan.wait:
             steps = plan.follow if follow and record.state == "submitted" else plan.logs
@@ -95,10 +95,13 @@ def _of_scheduler(
         picking.join()
 
 
-def _display(pattern: re.Pattern[bytes] | None, *, plain: bool) -> Display:
+def _display(pattern: re.Pattern[bytes] | None, prefix: str, *, plain: bool) -> Display:
+    from ..compiler.plan import Output
     from ..executor.logs import Matching, Plain
     from ..executor.screen import Screen, Sink
+    from ..executor.shown import Chosen
 
     out, err = (Sink(stream.buffer, lambda: False) for stream in (sys.stdout, sys.stderr))
-    display: Display = Plain(out) if plain else Screen(out, err, color=sys.stdout.isatty())
+    written = Chosen(Screen(out, err, color=sys.stdout.isatty(), prefix=prefix), Output(prefix=prefix))
+    display: Display = Plain(out) if plain else written
     return display if pattern is None else Matching(display, pattern)

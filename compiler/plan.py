@@ -200,6 +200,20 @@ class StartNodes(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_fie
 Step = WriteFile | PackFiles | RunCommand | RunForNodes | StartNodes | CallApi | Report
 
 
+class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is shown of what processes write while they run, and where it is kept.
+
+    `ranks` are the processes that are shown, all where there are none, `streams` which of their streams. `prefix`
+    stands before each line, with `{rank}` in the place of a number. `folder` takes the place of `logs` in the run's
+    folder.
+    """
+
+    ranks: tuple[int, ...] | None = None
+    streams: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
+    prefix: str = "[{rank}] "
+    folder: Text | None = None
+
+
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a run does. Every verb of its life is a tuple of steps: `submit`, `status`, `logs`, `stop` and so on.
 
@@ -208,9 +222,9 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     machines before a run whether they are fit for it, or a scheduler whether it would take the run: a command whose
     output is `tagged` does the latter, with its exit code. `spec` is the resolved
     document without origins, `origins` where each of its values came from, `secrets` the names of variables that must
-    be set before anything starts. `findings` are warnings and hints; a plan with errors is not made. `inputs` are the
-    hashes of files that the job brings along, by their path from the job's folder, and `project_dir` is the way to that
-    folder from the file that a saved plan stands in.
+    be set before anything starts, `output` what is shown of what processes write. `findings` are warnings and hints; a
+    plan with errors is not made. `inputs` are the hashes of files that the job brings along, by their path from the
+    job's folder, and `project_dir` is the way to that folder from the file that a saved plan stands in.
     """
 
     format: int = FORMAT
@@ -226,6 +240,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[Step, ...] = ()
     preflight: tuple[Step, ...] = ()
     secrets: tuple[str, ...] = ()
+    output: Output = Output()
     inputs: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     project_dir: str = "."
     findings: tuple[Finding, ...] = ()
@@ -268,6 +283,7 @@ def digest(plan: LaunchPlan) -> str:
         "nodes": plan.nodes,
         "steps": [plan.submit, plan.status, plan.logs, plan.follow, plan.wait, plan.stop, plan.preflight],
         "secrets": plan.secrets,
+        "output": plan.output,
     }
     return hashlib.sha256(canonical(said)).hexdigest()
 

@@ -52,6 +52,7 @@ def render_shell(plan: LaunchPlan, here: Mapping[str, str]) -> str:
     return environment.get_template("local/run.sh.j2").render(
         plan=plan,
         here=[(name, shell(value)) for name, value in here.items()],
+        logs=None if plan.output.folder is None else shell(plan.output.folder),
         steps=[_step(step, plan, document) for step in plan.submit],
         remote=any(command.host is not None for group in plan.nodes for command in group.commands),
         per_node=_uses(plan, "rank"),

@@ -226,6 +226,8 @@ def _adds(plan: LaunchPlan, paint: Paint) -> Iterator[str]:
     for name in plan.secrets:
         yield f"{label(margin, paint)}{name} {paint.dim('(secret, from your environment)')}"
         margin = ""
+    if plan.output.folder is not None:
+        yield f"{label('logs', paint)}{shown(plan.output.folder)}"
 
 
 def findings_block(findings: Iterable[Finding], paint: Paint) -> Iterator[str]:

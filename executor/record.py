@@ -16,6 +16,7 @@ from ..compiler.plan import LaunchPlan, encode
 from ..spec.findings import FindingsError, finding
 from .files import write_atomically
 from .model import Asked, Failure
+from .placeholders import Values
 from .procfs import stat_of
 
 #: `lost` is in no file: it is what a look finds where a record says running and its process is gone.
@@ -96,7 +97,11 @@ def _made(run_dir: Path, plan: LaunchPlan, record: Record) -> bool:
     made = run_dir.with_name(f"{MAKING}{os.getpid()}-{run_dir.name}")
     made.mkdir(mode=0o700)
     try:
-        (made / "logs").mkdir(mode=0o700)
+        kept = _kept(run_dir, plan, record)
+        if kept is None:
+            (made / "logs").mkdir(mode=0o700)
+        else:
+            (made / "logs").symlink_to(kept)
         write_atomically(made / "plan.json", encode(plan), 0o600)
         save(record, made)
         made.rename(run_dir)  # never over another run: the folder of one is not empty
@@ -105,7 +110,26 @@ def _made(run_dir: Path, plan: LaunchPlan, record: Record) -> bool:
         if error.errno not in _RENAMED_OVER:
             raise
         return False
+    except FindingsError:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
     return True
+
+
+def _kept(run_dir: Path, plan: LaunchPlan, record: Record) -> Path | None:
+    """The folder of a run's logs, made, where the job keeps them elsewhere than in the run's folder."""
+    if plan.output.folder is None:
+        return None
+    values = Values(plan, run_dir, Path(record.project_dir), record.python, record.pid)
+    folder = Path(values.fill(plan.output.folder))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        cause = f"the folder of logs cannot be made: {error.strerror}: {os.fsdecode(error.filename or folder)}"
+        step = "make room there, or let `logging.folder` name a folder that you may write"
+        raise FindingsError((finding("J404", cause, next_step=step),)) from error
+    return folder
 
 
 def unwritable(path: Path, error: OSError) -> FindingsError:

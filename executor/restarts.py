@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from .follow import Display
 from .model import failure_of
 from .processes import Started
 from .screen import Screen, Source
@@ -30,8 +31,9 @@ class Restarts:
     Which ranks a machine has is agreed on when the agents meet; the tags of its lines show it.
     """
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen, display: Display) -> None:
         self._screen = screen
+        self._display = display
         self._agents: dict[int, _Agent] = {}
 
     def watch(self, item: Started) -> None:
@@ -43,7 +45,7 @@ class Restarts:
 
     def show(self, source: Source, block: bytes) -> None:
         """Write whole lines of one source, and what they say about a restart."""
-        self._screen.show(source, block)
+        self._display.show(source, block)
         agent = self._agents.get(source.rank) if source.tagged else None
         if agent is None:
             return
@@ -56,7 +58,7 @@ class Restarts:
 
     def update(self, source: Source, text: bytes) -> None:
         """Show the unfinished line of a source."""
-        self._screen.update(source, text)
+        self._display.update(source, text)
 
     def _say(self, agent: _Agent, code: int, local_rank: int) -> None:
         who = "a process" if agent.first is None else f"rank {agent.first + local_rank}"

@@ -64,7 +64,7 @@ def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
         values = Values(plan, run_dir, project_dir, settings.python, os.getpid(), settings.env)
         if settings.begun is not None:
             settings.begun(run_dir)
-        screen = _screen(settings, interrupts)
+        screen = _screen(settings, interrupts, plan.output.prefix)
         try:
             with subreaper(), Guardian(run_dir, settings.grace) as guardian:
                 family = Family(run_dir, guardian)
@@ -105,7 +105,7 @@ def run_verb(plan: LaunchPlan, run_dir: Path, steps: tuple[Step, ...], settings:
     except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
         raise JobcError(f"there is no readable record of a run in {run_dir}: {error}") from error
     with Interrupts() as interrupts:
-        screen = _screen(settings, interrupts)
+        screen = _screen(settings, interrupts, plan.output.prefix)
         if asks_for(plan, steps, "pid") and record.state != "running":
             how = "its executor is gone" if record.state == "lost" else record.state
             screen.say(f"jobc: run {record.run_id} is not running ({how})\n")
@@ -181,6 +181,7 @@ class _Performance:
             grace=self.settings.grace,
             timeout=timeout,
             again=Again(lambda item: self._one(item.command, item.index), restarts),
+            output=self.plan.output,
         )
         started: list[Started] = []
         if self.interrupts.tell_senders and can_tie() and all(command.output == "inherit" for command in wanted):
@@ -208,11 +209,11 @@ class _Performance:
 TIMED_OUT = 124
 
 
-def _screen(settings: Settings, interrupts: Interrupts) -> Screen:
+def _screen(settings: Settings, interrupts: Interrupts, prefix: str) -> Screen:
     def stopping() -> bool:
         return bool(interrupts.received)
 
-    return Screen(Sink(settings.stdout, stopping), Sink(settings.stderr, stopping), color=settings.color)
+    return Screen(Sink(settings.stdout, stopping), Sink(settings.stderr, stopping), color=settings.color, prefix=prefix)
 
 
 def _conclude(ended: Ended, record: records.Record, run_dir: Path, screen: Screen) -> Outcome:

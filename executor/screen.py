@@ -81,7 +81,8 @@ class Sink:
 class Screen:
     """Writes the lines of all sources, in the order in which they come, to the caller's streams."""
 
-    def __init__(self, stdout: Sink, stderr: Sink, *, color: bool) -> None:
+    def __init__(self, stdout: Sink, stderr: Sink, *, color: bool, prefix: str = "[{rank}] ") -> None:
+        self._prefixes = prefix
         self._sinks: dict[Stream, Sink] = {"stdout": stdout, "stderr": stderr}
         self._color = color
         self._open: Source | None = None
@@ -111,7 +112,7 @@ class Screen:
             return
         self._hide()
         if text.strip():
-            room = max(8, sink.width - len(str(source.rank)) - 4)
+            room = max(8, sink.width - len(self._mark(source.rank)) - 1)
             row = text.decode(errors="replace").replace("\t", " ")[:room]
             sink.write(self._prefix(source) + row.encode(errors="replace"))
             self._live = (source, text)
@@ -140,6 +141,11 @@ class Screen:
     def _prefix(self, source: Source) -> bytes:
         if source.tagged:
             return b""
-        if not self._color:
-            return b"[%d] " % source.rank
-        return b"\x1b[%dm[%d]\x1b[0m " % (31 + source.rank % 6, source.rank)
+        mark = self._mark(source.rank)
+        if not self._color or not mark.strip():
+            return mark.encode()
+        words = mark.rstrip()
+        return f"\x1b[{31 + source.rank % 6}m{words}\x1b[0m{mark[len(words) :]}".encode()
+
+    def _mark(self, rank: int) -> str:
+        return self._prefixes.replace("{rank}", str(rank))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from ..compiler.plan import Output
 from .family import Family
 from .files import last_lines
 from .follow import Follower
@@ -23,6 +24,7 @@ from .processes import Started
 from .procfs import exit_descriptor
 from .restarts import Restarts
 from .screen import Screen, Source
+from .shown import Chosen
 from .torchelastic import Deaths, attempt_of, failed_attempt, first_failure, read_report, reported_failure, worker_logs
 
 _TICK = 0.05  # seconds between two looks at growing files
@@ -60,6 +62,7 @@ class Supervisor:
         grace: float,
         timeout: float | None = None,
         again: Again | None = None,
+        output: Output = Output(),  # noqa: B008 - it is frozen
     ) -> None:
         self._again = again
         self._logs = run_dir / "logs"
@@ -70,7 +73,7 @@ class Supervisor:
         self._limit = timeout
         self._until = None if timeout is None else time.monotonic() + timeout
         self._timed_out = False
-        self._restarts = Restarts(screen)
+        self._restarts = Restarts(screen, Chosen(screen, output))
         self._follower = Follower(self._restarts)
         self._selector = selectors.DefaultSelector()
         self._selector.register(interrupts.wake, selectors.EVENT_READ)

@@ -84,6 +84,7 @@ _PATHS: tuple[TreePath, ...] = (
     ("script",),
     ("workdir",),
     ("training", "checkpoint", "folder"),
+    ("logging", "folder"),
     ("target", "hosts_file"),
     ("target", "config"),
     ("paradigm", "config_file"),

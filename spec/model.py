@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from .hardware import AutoHardware, Cpu, Gpu, Tpu
+from .logs import Logging
 from .paradigms import Ddp, DeepSpeed, Fsdp, Megatron, NoParadigm
 from .parts import FrozenDict, Part, derived, form, freeze
 from .precisions import Bf16, Fp8, Fp16, FullPrecision
@@ -219,6 +220,9 @@ class Job(Part, frozen=True, kw_only=True):
     nodes: Annotated[Nodes, Meta(description="How many machines, and how their processes meet.")] = Nodes()
     target: Annotated[Target, Meta(description="Where the nodes come from.")] = Local()
     training: Annotated[Training, Meta(description="Settings that the runtime applies in every process.")] = Training()
+    logging: Annotated[
+        Logging, Meta(description="What is shown of what the processes write while they run, and where it is kept.")
+    ] = Logging()
     vars: Annotated[
         dict[str, Any],
         Meta(description="Values of your own for `${vars.name}`; jobc itself reads none of them."),

@@ -15,7 +15,7 @@ RESTARTS = True
 OPTIONS = frozenset({
     "standalone", "nnodes", "nproc-per-node", "node-rank", "master-addr", "master-port", "max-restarts",
     "rdzv-backend", "rdzv-endpoint", "rdzv-id", "redirects", "log-dir", "module", "no-python", "run-path",
-    "rdzv-conf", "monitor-interval", "numa-binding",
+    "rdzv-conf", "monitor-interval", "numa-binding", "tee", "local-ranks-filter", "role", "r", "t", "m",
 })  # fmt: skip
 
 
@@ -27,6 +27,7 @@ def node_commands(spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:
         f"--nproc-per-node={spec.job.processes_per_node}",
         *((f"--max-restarts={spec.job.nodes.max_restarts}",) if spec.job.nodes.max_restarts else ()),
         *_watching(spec),
+        *((f"--role={spec.job.logging.role}",) if spec.job.logging.role is not None else ()),
         "--tee=3" if streams else "--redirects=3",
         joined("--log-dir=", site.logs),
         *spec.job.launcher_args,

@@ -76,7 +76,7 @@ def verbs() -> tuple[tuple[RunCommand], tuple[RunCommand], tuple[RunCommand]]:
     """`status`, `logs` and `stop` of a run whose executor is a process of this machine."""
     return (
         (_run("cat", (Ref("run_dir"), "/record.json")),),
-        (_run("find", (Ref("run_dir"), "/logs"), "-name", "*.log", "-exec", "tail", "-n", "+1", "{}", "+"),),
+        (_run("find", (Ref("run_dir"), "/logs/"), "-name", "*.log", "-exec", "tail", "-n", "+1", "{}", "+"),),
         (_run("kill", "-TERM", (Ref("pid"),)),),
     )
 

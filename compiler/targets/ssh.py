@@ -18,6 +18,7 @@ from ...spec.targets.ssh import Ssh
 from ..launchers import Launcher
 from ..launchers.base import Site, joined
 from ..plan import Argv, Command, NodeGroup, Ref, RunForNodes, StartNodes, Step, Text, WriteFile
+from ..logs import left_out
 from ..preflight import probing
 from ..quoting import script_word
 from ..sending import IGNORE_FILE, BadPatternError, sent_files
@@ -64,7 +65,7 @@ def _what_is_copied(spec: ResolvedSpec) -> Iterator[Finding]:
     """Names that no plan can hold, and much of it."""
     target, place = _target(spec), spec.place("target")
     try:
-        files = sent_files(spec.project_dir, target.exclude)
+        files = sent_files(spec.project_dir, left_out(spec, target.exclude))
     except BadPatternError as error:
         cause = f"`{error.pattern}` leaves out nothing: it is no pattern"
         place = Place(source=IGNORE_FILE, line=error.line) if error.line else spec.place("target.exclude")
@@ -89,7 +90,7 @@ def _what_is_copied(spec: ResolvedSpec) -> Iterator[Finding]:
 def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
     """Copy the job's files to every machine, start every node's script over ssh, wait."""
     target, hosts = _target(spec), _target(spec).hosts or ()
-    files = sent_files(spec.project_dir, target.exclude)
+    files = sent_files(spec.project_dir, left_out(spec, target.exclude))
     nodes = NodeGroup(
         first=0,
         count=len(hosts),

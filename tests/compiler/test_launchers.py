@@ -121,8 +121,8 @@ def test_interpreter_of_the_document_is_used(planned):
 
 def test_options_of_the_launcher_stand_before_the_script(planned):
     """As written, after what the plan sets."""
-    text = "script: train.py\nhardware: {kind: cpu, per_node: 2}\nlauncher_args: [--role, a b]\n"
-    assert commands(planned(text))[0].argv[-4:] == ("--role", "a b", "--", "train.py")
+    text = "script: train.py\nhardware: {kind: cpu, per_node: 2}\nlauncher_args: [--event-log-handler, a b]\n"
+    assert commands(planned(text))[0].argv[-4:] == ("--event-log-handler", "a b", "--", "train.py")
 
 
 def test_chosen_gpus_are_the_visible_ones(planned):
@@ -140,7 +140,7 @@ def test_chosen_gpus_are_the_visible_ones(planned):
         ("hardware: {kind: gpu, ids: [1, 2]}\nenv: {CUDA_VISIBLE_DEVICES: '0'}\n", "J312"),
         ("hardware: {kind: cpu, per_node: 2}\nlauncher_args: [--nnodes=3]\n", "J311"),
         ("hardware: {kind: cpu, per_node: 2}\nlauncher_args: [--max_restarts, '3']\n", "J311"),
-        ("launcher_args: [--role=x]\n", "J311"),
+        ("launcher_args: [--start-method=x]\n", "J311"),
         ('setup: ["a\\0b"]\n', "J106"),
     ],
 )

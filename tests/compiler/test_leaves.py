@@ -44,7 +44,7 @@ CHANGES = {
     "python": (TWO, "/opt/python"),
     "setup": (TWO, ["source activate"]),
     "launcher": (TWO, "python"),
-    "launcher_args": (TWO, ["--role=trainer"]),
+    "launcher_args": (TWO, ["--start-method=fork"]),
     "limits.minutes": (TWO, 5),
     "depends_on": (TWO, ["last"]),
     "limits.memory": (TWO, "8GiB"),
@@ -109,6 +109,10 @@ CHANGES = {
     "training.checkpoint.every_steps": (TWO, 3),
     "training.checkpoint.every_minutes": (TWO, 3),
     "training.checkpoint.keep": (TWO, 3),
+    "logging.ranks": (TWO, [0]),
+    "logging.prefix": (TWO, "{rank}: "),
+    "logging.folder": (TWO, "kept"),
+    "logging.role": (TWO, "trainer"),
     "vars": ({**TWO, "args": ["${vars.x}"], "vars": {"x": 1}}, {"x": 2}),
 }
 

@@ -57,6 +57,18 @@ def test_processes_of_two_machines_train_together(jobc_command, ssh_job, backend
     assert jobc_command("logs", "last", "--rank", "3").stdout == "[3] gathered [0, 1, 2, 3]\n"
 
 
+def test_output_of_two_machines_is_what_was_asked_for(jobc_command, folder, ssh_job):
+    """One rank of four is shown, with the prefix of the job; the logs have all, in the job's folder."""
+    ssh_job(GATHER, "logging: {ranks: [3], prefix: '{rank}: ', folder: kept}\n", per_node=2)
+    done = jobc_command("run", "job.yaml")
+    assert (done.returncode, done.stdout) == (0, "3: gathered [0, 1, 2, 3]\n"), done.stderr
+    shown = jobc_command("logs", "last").stdout
+    assert sorted(shown.splitlines()) == [f"{rank}: gathered [0, 1, 2, 3]" for rank in range(4)]
+    assert len(list(folder.glob("kept/*/node_*.stdout.log"))) == 2
+    sent = json.loads(jobc_command("plan", "job.yaml", "--format", "json").stdout)["inputs"]
+    assert sorted(sent) == ["job.yaml", "train.py"]
+
+
 def test_exit_code_names_the_rank_and_its_machine(jobc_command, ssh_job):
     """torchrun exits 1 for everything; its report has the code and the rank."""
     ssh_job(GATHER, "args: ['7']\n")

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from jobc.compiler.plan import Output, Ref
 
 
 def test_output_is_shown_while_the_job_runs(house):
@@ -136,3 +137,64 @@ def test_signal_ends_a_run_whose_reader_does_not_read(house):
     process.terminate()
     assert process.wait(60) == 143
     os.close(read)
+
+
+def test_output_that_was_not_asked_for_stays_in_the_logs(house):
+    """Some ranks and one stream are shown; the files have everything, and a failure is told all the same."""
+    commands = [house.python("import sys; print('o'); print('e', file=sys.stderr)", rank=rank) for rank in range(3)]
+    outcome, out, err = house.run(house.plan(*commands, output=Output(ranks=(0, 2), streams=("stdout",))))
+    assert sorted(out.splitlines()) == [b"[0] o", b"[2] o"]
+    assert err == b""
+    assert (outcome.run_dir / "logs" / "rank_1.stderr.log").read_bytes() == b"e\n"
+    failing = house.python("import sys; sys.exit('it was this')", rank=0)
+    outcome, out, err = house.run(house.plan(failing, output=Output(streams=())))
+    assert (outcome.exit_code, out) == (1, b"")
+    assert b"  | it was this\n" in err
+
+
+def test_output_of_workers_is_chosen_by_rank(house):
+    """The files of torchrun's workers are shown for the ranks that were asked for."""
+    text = "import os; print('rank', os.environ['RANK'])"
+    _, out, _ = house.run(house.plan(house.torchrun(text), output=Output(ranks=(1,), prefix="worker {rank}: ")))
+    assert out == b"worker 1: rank 1\n"
+
+
+@pytest.mark.parametrize("prefix", ["{rank}| ", "", "\u2192", "{name} "])
+def test_output_has_the_prefix_of_the_job(house, prefix):
+    """Any text, with the rank or without it; in colour only what is to be seen."""
+    command = house.python("print('a'); print('b')", rank=3)
+    shown = prefix.replace("{rank}", "3")
+    _, out, _ = house.run(house.plan(command, output=Output(prefix=prefix)))
+    assert out.decode() == f"{shown}a\n{shown}b\n"
+    _, out, _ = house.run(house.plan(command, output=Output(prefix=prefix)), color=True)
+    words = shown.rstrip()
+    mark = f"\x1b[34m{words}\x1b[0m{shown[len(words) :]}" if words else ""
+    assert out.decode() == f"{mark}a\n{mark}b\n"
+
+
+def test_output_in_one_stream_is_chosen_by_its_tags(house):
+    """Lines that carry their ranks are chosen and marked anew; those of an agent are left; long lines stay whole."""
+    text = (
+        "import os, sys\nprint('[0] a\\n[1] b\\nan agent speaks\\n[0] ', end='', flush=True)\n"
+        "for _ in range(40): os.write(1, b'y' * 65536)\n"
+        "os.write(1, b'\\n[1] ')\nfor _ in range(40): os.write(1, b'z' * 65536)\nprint('\\n[1] c\\n[0] d')\n"
+    )
+    command = house.python(text, output="tagged")
+    _, out, _ = house.run(house.plan(command, output=Output(ranks=(0,), prefix="<{rank}> ")))
+    long = b"y" * (40 * 65536)
+    assert out == b"<0> a\nan agent speaks\n<0> " + long + b"\n<0> d\n"
+
+
+def test_logs_are_kept_in_the_folder_of_the_job(house):
+    """Each run has a folder there; its own folder leads to it, and what cannot be made is a finding."""
+    kept = Output(folder=(Ref("project_dir"), "/kept/", Ref("run_id")))
+    outcome, _, _ = house.run(house.plan(house.python("print('here')"), output=kept))
+    folder = house.project / "kept" / outcome.run_id
+    assert (folder / "rank_0.stdout.log").read_bytes() == b"here\n"
+    assert (outcome.run_dir / "logs").resolve() == folder
+    (house.project / "file").write_text("")
+    run = house.drive(house.plan(house.python(""), output=Output(folder=(Ref("project_dir"), "/file/", Ref("run_id")))))
+    code, _, err = run.end()
+    assert code == 2
+    assert b"error[J404]: the folder of logs cannot be made" in err
+    assert b"Traceback" not in err
