@@ -17,8 +17,8 @@ from ...spec.model import Gpu
 from ...spec.targets.ssh import Ssh
 from ..launchers import Launcher
 from ..launchers.base import Site, joined
-from ..plan import Argv, Command, NodeGroup, Ref, RunForNodes, StartNodes, Step, Text, WriteFile
 from ..logs import left_out
+from ..plan import Argv, Command, NodeGroup, Ref, RunForNodes, StartNodes, Step, Text, WriteFile
 from ..preflight import probing
 from ..quoting import script_word
 from ..sending import IGNORE_FILE, BadPatternError, sent_files
