@@ -8,7 +8,8 @@ from typing import Literal
 
 from ..spec import Finding, ResolvedSpec, finding
 from ..spec.logs import Logging
-from ..spec.model import Local, Ssh
+from ..spec.targets.here import Local
+from ..spec.targets.ssh import Ssh
 from .launchers import launcher_of
 from .launchers.base import joined
 from .plan import Output, Ref, Text
