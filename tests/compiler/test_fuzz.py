@@ -59,6 +59,8 @@ WORDS = {
     "tensor_parallel_plan": {"keys": ["*.q", "layers.*.up"], "values": ["colwise", "rowwise", "replicate"]},
     "cpu_affinity": ["0", "0-3", "4,6-7", "3-0"],
     "type": ["v6e-8", "v6e-16", "v3-8"],
+    "role": ["trainer"],
+    "prefix": ["{rank}: ", "", "é "],
     "memory": ["512MiB", "8GiB"],
     "backend": ["inductor", "eager", "none"],
 }
@@ -77,7 +79,7 @@ class Documents:
         runs = self.random.choice(["script", "script", "script", "module", "command"])
         for key in {"script", "module", "command"} - {runs}:
             keys.pop(key)
-        found = self.block(keys, chance=0.4)
+        found = self.block(keys, chance=0.3)
         found.setdefault(runs, self.leaf(runs, keys[runs]))
         return found
 
