@@ -81,7 +81,7 @@ class House:
         return str(path)
 
     def plan(self, *commands, name="job", before=(), ports=(), **fields):
-        nodes = (NodeGroup(first=0, hosts=("localhost",), processes=len(commands), commands=commands),)
+        nodes = (NodeGroup(first=0, count=1, hosts=("localhost",), processes=len(commands), commands=commands),)
         spec = WriteFile(path=SPEC, content=(Ref("spec"),), mode=0o600)
         submit = (spec, *before, StartNodes(ports=ports))
         return LaunchPlan(name=name, spec={"a": 1}, origins={}, nodes=nodes, submit=submit, **fields)

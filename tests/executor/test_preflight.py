@@ -47,7 +47,7 @@ def asked(folder):
         command = Command(argv=("sh", "-c", line, "sh", (Ref("host"),)), host=(Ref("host"),), output="capture")
         made = msgspec.structs.replace(
             made,
-            nodes=(NodeGroup(first=0, hosts=hosts, processes=1, commands=()),),
+            nodes=(NodeGroup(first=0, count=len(hosts), hosts=hosts, processes=1, commands=()),),
             preflight=(RunForNodes(command=command),),
         )
         settings = Settings(
