@@ -35,9 +35,9 @@ def check(
     written = {values.path(step) for step in steps if isinstance(step, WriteFile)}
     started = dict.fromkeys(
         (
-            tuple(values.argv(command)[:1]),
+            tuple(values.fill(word) for word in command.argv[:1]),  # later words may wait for what steps capture
             str(values.cwd(command)),
-            environment(command, values, env).get("PATH"),
+            values.fill(command.env["PATH"]) if "PATH" in command.env else env.get("PATH"),
         )
         for step in steps
         for command in commands(plan, step)

@@ -28,7 +28,6 @@ from ..compiler.plan import (
     canonical,
 )
 from ..spec.inherited import inherited
-from .earlier import job_id
 from .nodes import node_commands
 
 
@@ -44,9 +43,10 @@ class Values:
         pid: int,
         env: Mapping[str, str] | None = None,
         captured: Mapping[str, str] | None = None,
+        earlier: Mapping[str, str] | None = None,
     ) -> None:
         self._plan = plan
-        self._runs = run_dir.parent
+        self._earlier: Mapping[str, str] = earlier or {}
         self.captured: dict[str, str] = dict(captured or {})
         self._env: Mapping[str, str] = env or {}
         self._known: dict[Name, str] = {
@@ -91,7 +91,7 @@ class Values:
             case "captured":
                 found = self.captured[part.name]
             case "earlier":
-                found = job_id(self._runs, part.name)
+                found = self._earlier[part.name]
             case name:
                 found = self._known[name]
         return shlex.quote(found) if part.quote else found

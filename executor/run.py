@@ -14,7 +14,6 @@ from ..compiler.plan import (
     Command,
     LaunchPlan,
     PackFiles,
-    Ref,
     RunCommand,
     RunForNodes,
     StartNodes,
@@ -24,6 +23,7 @@ from ..compiler.plan import (
 from ..spec.findings import FindingsError, JobcError
 from . import record as records
 from .checks import check
+from .earlier import job_id
 from .family import Family
 from .files import write_atomically
 from .guardian import Guardian
@@ -56,12 +56,12 @@ def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
             raise FindingsError((wrong,))
         imagined = Values(plan, runs / "run", project_dir, settings.python, os.getpid(), settings.env)
         check(plan, plan.submit, imagined, settings.env, secrets=plan.secrets)
-        for name in plan.spec.get("depends_on", ()):
-            imagined.value(Ref("earlier", name=name))
+        # Before this run has a folder, so that `last` is the one before it.
+        earlier = {name: job_id(runs, name) for name in plan.spec.get("depends_on", ())}
         run_dir, record = records.create(
             runs, plan, python=settings.python, project_dir=project_dir, argv=settings.argv, asked=settings.asked
         )
-        values = Values(plan, run_dir, project_dir, settings.python, os.getpid(), settings.env)
+        values = Values(plan, run_dir, project_dir, settings.python, os.getpid(), settings.env, earlier=earlier)
         if settings.begun is not None:
             settings.begun(run_dir)
         screen = _screen(settings, interrupts, plan.output.prefix)
