@@ -23,12 +23,22 @@ demo: $(VENV)/.demo $(VENV)/.checkout  ## set everything up, then plan and run a
 test: $(VENV)/.demo $(VENV)/.dev $(VENV)/.$(INSTALL)  ## set everything up, then run the whole test suite
 	cd tests && JOBC_TEST_INSTALL=$(INSTALL) ../$(VENV)/bin/python -m pytest $(ARGS)
 
-SYSTEM_ENGINES = shells ssh mpi slurm
-engines: $(SYSTEM_ENGINES:%=.engines/%) .engines/node/.installed  ## install what engine tests need (apt, npm)
+ENGINES = shells ssh mpi slurm node/.installed deepspeed/.installed
+engines: $(addprefix .engines/,$(ENGINES))  ## install what engine tests need (apt, npm, Python environments)
 
 # $(call packages,COMMANDS,PACKAGES): apt is asked only when a command is missing.
 packages = if for name in $(1); do PATH="$$PATH:/usr/sbin" command -v $$name || echo missing; done | grep -qx missing; then \
 	{ $(APT) update -qq && $(APT) install -y -qq --no-install-recommends $(2); } >/dev/null; fi
+
+# Python environments of engines: their packages are pinned in tests/engines/requirements.
+.engines/%/bin/python: | $(VENV)/.demo
+	@$(VENV)/bin/python -m venv --without-pip .engines/$*
+# $(call install,NAME): every package is named there, so that none is chosen anew.
+install = $(VENV)/bin/python -m pip --disable-pip-version-check --python .engines/$(1)/bin/python install --quiet --no-deps \
+	-r tests/engines/requirements/$(1).txt
+purelib = $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+# $(call base,NAME): what .venv has, torch and jobc among it, is importable too.
+base = echo "import site; site.addsitedir('$(call purelib,$(VENV))')" > "$(call purelib,.engines/$(1))/base.pth"
 
 # Shells that completion is tried in.
 .engines/shells:
@@ -60,6 +70,16 @@ packages = if for name in $(1); do PATH="$$PATH:/usr/sbin" command -v $$name || 
 	@mkdir -p .engines/node
 	@$(call packages,npm,nodejs npm)
 	@npm install --silent --no-fund --no-audit --prefix .engines/node yaml-language-server@1.25.0
+	@touch $@
+
+# DeepSpeed, with the one operator compiled that it always needs on processors.
+.engines/deepspeed/.installed: tests/engines/requirements/deepspeed.txt | .engines/deepspeed/bin/python
+	@echo "engines: DeepSpeed and pdsh"
+	@$(call packages,pdsh g++ python3-config,pdsh g++ python3-dev)
+	@$(call base,deepspeed)
+	@DS_BUILD_OPS=0 $(call install,deepspeed)
+	@cd $(@D) && DS_ACCELERATOR=cpu TORCH_EXTENSIONS_DIR="$$PWD/extensions" PATH="$$PWD/bin:$$PATH" bin/python -c "from deepspeed.accelerator \
+	import get_accelerator; get_accelerator().create_op_builder('ShareMemCommBuilder').load()" >build.log 2>&1 || { cat build.log; exit 1; }
 	@touch $@
 
 lint: $(VENV)/.dev $(VENV)/.checkout  ## ruff, pyright, the import contracts

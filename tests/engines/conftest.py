@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from environments import Environment
 from slurm import Slurm
 from slurm import missing as slurm_is_missing
 
@@ -95,3 +96,16 @@ def slurm(tmp_path_factory):
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """The Python environment of an engine, by its name in .engines."""
+
+    def find(name):
+        found = Environment(name)
+        if not found.installed:
+            pytest.skip(f"{name} is not installed: make engines")
+        return found
+
+    return find

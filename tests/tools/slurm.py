@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from ports import free_ports
+
 NODES = {"jobc-n1": "127.0.0.2", "jobc-n2": "127.0.0.3"}
 GPUS = 8
 MARK = "JOBC_TEST_SLURM"  # in the environment of what is started here
@@ -185,18 +187,6 @@ class Slurm:
             return None
         start = f"{name}=".encode()
         return next((os.fsdecode(entry[len(start) :]) for entry in entries if entry.startswith(start)), None)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
-    opened = [socket.socket() for _ in range(count)]
-    try:
-        for one in opened:
-            one.bind(("", 0))
-        return [one.getsockname()[1] for one in opened]
-    finally:
-        for one in opened:
-            one.close()
 
 
 def missing() -> str | None:
