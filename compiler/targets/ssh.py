@@ -6,27 +6,20 @@ and ends with it: when the connection is closed, by jobc or by a cut cable, the 
 
 from __future__ import annotations
 
-import hashlib
-import os
 import posixpath
 from collections.abc import Iterator
-from pathlib import Path
 
-from ...spec import Finding, Place, ResolvedSpec, finding
+from ...spec import Finding, ResolvedSpec, finding
 from ...spec.model import Gpu
 from ...spec.targets.ssh import Ssh
 from ..launchers import Launcher
 from ..launchers.base import Site, joined
-from ..logs import left_out
 from ..plan import Argv, Command, NodeGroup, Ref, RunForNodes, StartNodes, Step, Text, WriteFile
 from ..preflight import probing
 from ..quoting import script_word
-from ..sending import IGNORE_FILE, BadPatternError, sent_files
 from .base import Deployment
-from .local import missing_files, time_limit, verbs
-
-#: Larger projects are copied all the same; a hint says what could stay here.
-_LARGE = 100 * 2**20
+from .local import time_limit, verbs
+from .sent import check_sent, files_of, hashes
 
 LAUNCHERS = frozenset({"python", "torchrun"})
 DEPENDS = False
@@ -50,47 +43,13 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     if isinstance(job.hardware, Gpu) and spec.origin("hardware.per_node").layer == "detected":
         cause = "`hardware.per_node: all` counts the GPUs of this machine, and the job runs on others"
         yield finding("J310", cause, place=spec.place("hardware.per_node"), next_step="write a number")
-    if posixpath.isabs(job.workdir) or job.workdir.startswith(".."):
-        cause = f"`workdir: {job.workdir}` is no folder of the job, so that it is not copied to the machines"
-        yield finding("J302", cause, place=spec.place("workdir"), next_step="use a folder below the job file's")
-    if job.script is not None and (posixpath.isabs(job.script) or job.script.startswith("..")):
-        cause = f"`script: {job.script}` is no file of the job's folder, so that it is not copied to the machines"
-        yield finding("J302", cause, place=spec.place("script"), next_step="put the job file above the script")
-    yield from missing_files(spec)
-    if hosts and Path(spec.project_dir).is_dir():
-        yield from _what_is_copied(spec)
-
-
-def _what_is_copied(spec: ResolvedSpec) -> Iterator[Finding]:
-    """Names that no plan can hold, and much of it."""
-    target, place = _target(spec), spec.place("target")
-    try:
-        files = sent_files(spec.project_dir, left_out(spec, target.exclude))
-    except BadPatternError as error:
-        cause = f"`{error.pattern}` leaves out nothing: it is no pattern"
-        place = Place(source=IGNORE_FILE, line=error.line) if error.line else spec.place("target.exclude")
-        yield finding("J106", cause, place=place, next_step="write it as git does in a .gitignore")
-        return
-    for name in files:
-        shown = name.encode(errors="backslashreplace").decode()
-        if shown.encode() != os.fsencode(name):
-            cause = f"the name of the file `{shown}` is not UTF-8, and a plan is text"
-            yield finding(
-                "J315",
-                cause,
-                place=place,
-                next_step="rename it, or leave it out with `target.exclude` or a .jobcignore",
-            )
-    size = sum((Path(spec.project_dir) / name).stat().st_size for name in files)
-    if size > _LARGE:
-        cause = f"{size / 2**20:.0f} MiB are copied to each machine"
-        yield finding("J314", cause, place=place, next_step="leave data out with `target.exclude` or a .jobcignore")
+    yield from check_sent(spec, target.exclude)
 
 
 def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
     """Copy the job's files to every machine, start every node's script over ssh, wait."""
     target, hosts = _target(spec), _target(spec).hosts or ()
-    files = sent_files(spec.project_dir, left_out(spec, target.exclude))
+    files = files_of(spec, target.exclude)
     nodes = NodeGroup(
         first=0,
         count=len(hosts),
@@ -116,7 +75,7 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
         logs=logs,
         stop=stop,
         preflight=(RunForNodes(command=_preflight(spec, target)),),
-        inputs=_inputs(spec, files),
+        inputs=hashes(spec, files),
     )
 
 
@@ -256,8 +215,3 @@ _REST = """\
     if grep -qszxF "JOBC_RUN=$JOBC_RUN" "$process/environ"; then kill -KILL "${process#/proc/}"; fi
   done 2>/dev/null
   exit "$code\""""
-
-
-def _inputs(spec: ResolvedSpec, files: tuple[str, ...]) -> dict[str, str]:
-    root = Path(spec.project_dir)
-    return {name: f"sha256:{hashlib.sha256((root / name).read_bytes()).hexdigest()}" for name in files}
