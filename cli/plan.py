@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 )
 @click.option("-m", "--multirun", is_flag=True, help="Plan every combination of overrides with several values.")
 @click.option("-o", "--output", metavar="FILE", help="Save the plan to FILE.json; `jobc run FILE.json` runs it.")
+@click.option("--files", is_flag=True, help="Show what is written into each file, too.")
 @config_dir_option
 @job_arguments
 def command(
     form: str,
     multirun: bool,
     output: str | None,
+    files: bool,
     config_dirs: tuple[str, ...],
     job: str,
     overrides: tuple[str, ...],
@@ -41,6 +43,8 @@ def command(
     """Show the complete launch plan of a job without running it, or a plan that was saved."""
     if multirun and output is not None:
         raise click.UsageError("`-o` saves one plan, and `-m` makes several.")
+    if files and (multirun or form != "text"):
+        raise click.UsageError("`--files` belongs to the text of one plan; the other forms hold the files anyway.")
     if multirun:
         return _sweep(form, config_dirs, job, overrides)
     try:
@@ -65,7 +69,8 @@ def command(
         folders = [word for name in config_dirs for word in ("--config-dir", name)]
         again = shlex.join(["jobc", "run", output or job, *(() if output else (*overrides, *folders))])
         color = sys.stdout.isatty()
-        click.echo(render_text(planned, spec, f"{again}   runs exactly this", color=color), color=color)
+        text = render_text(planned, spec, f"{again}   runs exactly this", color=color, files=files)
+        click.echo(text, color=color)
     return 0
 
 

@@ -14,7 +14,10 @@ from pathlib import Path
 import click
 
 from ..compiler.compile import compile_plan
+from ..compiler.launchers import LAUNCHERS
+from ..compiler.targets import TARGETS
 from ..spec.accelerate_keys import blocks
+from ..spec.capabilities import PLANNED
 from ..spec.codes import CODES
 from ..spec.describe import Field, fields, fields_below, kinds_at
 from ..spec.findings import FindingsError
@@ -43,7 +46,8 @@ def write(folder: Path) -> None:
 
 def pages() -> dict[str, str]:
     """The reference pages by file name."""
-    made = {"job.md": _job(), "commands.md": _commands(), "findings.md": _findings(), "accelerate.md": _accelerate()}
+    made = {"job.md": _job(), "commands.md": _commands(), "findings.md": _findings()}
+    made |= {"targets.md": _targets(), "accelerate.md": _accelerate()}
     return {name: "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
 
 
@@ -206,6 +210,35 @@ def _said(found: Page) -> str:
         except FindingsError as error:
             findings = error.findings
         return "\n\n".join(finding.render() for finding in findings).replace(str(folder), _HOME).replace(os.sep, "/")
+
+
+# --- targets and launchers ------------------------------------------------------------------------------------------
+
+
+def _targets() -> Iterator[str]:
+    yield "# Targets and launchers"
+    yield ""
+    yield _MADE.format(source="what each module of `compiler/targets` declares")
+    yield ""
+    yield from _paragraph(
+        "A target says where the nodes of a job come from, a launcher what starts the processes of one node. A pair"
+        " without a mark is refused when the job is planned (J311), with what to use instead; so is `depends_on` where"
+        " a target cannot hold a run back. A target that is only planned shows the whole plan, and `jobc run`"
+        " refuses it (J409)."
+    )
+    yield ""
+    yield " | ".join(
+        ("| target", "where nodes come from", *(f"`{name}`" for name in LAUNCHERS), "`depends_on`", "run |")
+    )
+    yield "|---" * (len(LAUNCHERS) + 4) + "|"
+    planned = {item.kind for item in PLANNED if item.block == "target"}
+    sentences = kinds_at("target")
+    for struct, target in TARGETS.items():
+        kind = str(struct.__struct_config__.tag)
+        able = ("yes" if name in target.LAUNCHERS else "" for name in LAUNCHERS)
+        run = "planned" if kind in planned else "yes"
+        cells = (f"`{kind}`", _cell(sentences[kind]), *able, "yes" if target.DEPENDS else "", run)
+        yield f"| {' | '.join(cells)} |"
 
 
 # --- keys of Accelerate ---------------------------------------------------------------------------------------------

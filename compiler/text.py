@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from ..spec import Finding, ResolvedSpec
 from ..spec.untyped import as_dict, as_list
-from .plan import Command, LaunchPlan, NodeGroup
+from .plan import CallApi, Command, LaunchPlan, NodeGroup, Ref, WriteFile
 from .quoting import plain, shown, shown_argv
-from .steps import line, node_names
+from .steps import line, node_names, request_lines
 
 _LABEL = 11  # columns before the text: two, the label, one or more
 _NAMED = 8  # machines that are named before they are counted
 _REPEATED = 4  # commands of a node that are shown before they are folded
 
 
-def render_text(plan: LaunchPlan, spec: ResolvedSpec, again: str, *, color: bool, width: int | None = None) -> str:
+def render_text(
+    plan: LaunchPlan,
+    spec: ResolvedSpec,
+    again: str,
+    *,
+    color: bool,
+    width: int | None = None,
+    files: bool = False,
+) -> str:
     """The plan for a person.
 
     Args:
@@ -26,12 +37,14 @@ def render_text(plan: LaunchPlan, spec: ResolvedSpec, again: str, *, color: bool
         again: the command line that runs exactly this plan.
         color: whether to use ANSI colours; without them defaults are told apart by their place alone.
         width: columns to fit; the terminal's when not given.
+        files: whether to show what is written into files.
     """
     width = width or terminal_width()
     paint = Paint(color=color)
     blocks = [
         [_headline(plan, spec, paint)],
         *body(plan, spec, paint, width),
+        *(_contents(plan, paint) if files else ()),
         list(findings_block(plan.findings, paint)),
         [f"  {paint.dim(again)}"],
     ]
@@ -59,6 +72,7 @@ def body(
         list(_document(spec, paint, width, hidden)),
         list(_steps(plan, paint)),
         *_nodes(plan, paint),
+        *_requests(plan, paint),
         list(_adds(plan, paint)),
     ]
 
@@ -171,6 +185,25 @@ def _steps(plan: LaunchPlan, paint: Paint) -> Iterator[str]:
         words = [f"{verb:<5}  {what}", *(paint.dim(remark) for remark in remarks)]
         yield f"{label(margin, paint)}{number}  {'  '.join(words)}"
         margin = ""
+
+
+def _contents(plan: LaunchPlan, paint: Paint) -> Iterator[list[str]]:
+    """The files that the run writes, as they will be."""
+    for step in plan.submit:
+        if isinstance(step, WriteFile):
+            text = plain(step.content)
+            if step.content == (Ref("spec"),):
+                text = json.dumps(msgspec.to_builtins(plan.document()), indent=2, ensure_ascii=False)
+            lines = text[:-1].split("\0") if text.endswith("\0") else text.splitlines()
+            yield [f"  {paint.bold(shown(step.path))}", *(f"  | {line}" for line in lines)]
+
+
+def _requests(plan: LaunchPlan, paint: Paint) -> Iterator[list[str]]:
+    """What services are asked for."""
+    for step in plan.submit:
+        if isinstance(step, CallApi):
+            name = f"{step.service} {step.operation}"
+            yield [f"  {paint.bold(name)}", *(f"  | {line}" for line in request_lines(step))]
 
 
 def _nodes(plan: LaunchPlan, paint: Paint) -> Iterator[list[str]]:

@@ -63,6 +63,16 @@ def test_plan_prints_json_that_reads_back(jobc_command, folder):
     assert json.loads(done.stdout)["spec"]["precision"]["kind"] == "bf16"
 
 
+def test_plan_shows_what_it_writes(jobc_command, folder):
+    """With --files every file stands there as it will be; the forms for programs hold them anyway."""
+    (folder / "job.yaml").write_text("script: train.py\nargs: [--lr, 1e-4]\n")
+    done = jobc_command("plan", "job.yaml", "--files").stdout
+    shown = done[done.index("  <run_dir>/spec.json\n") :].splitlines()[1:]
+    text = "\n".join(line[4:] for line in shown if line.startswith("  | "))
+    assert json.loads(text)["job"]["args"] == ["--lr", "1e-4"]
+    assert jobc_command("plan", "job.yaml", "--files", "--format", "json").returncode == 2
+
+
 def test_plan_touches_nothing(jobc_command, folder, tmp_path):
     """A dry run writes no file and starts no process."""
     (folder / "job.yaml").write_text("script: train.py\nhardware: {kind: cpu, per_node: 2}\n")

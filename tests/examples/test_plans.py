@@ -1,7 +1,6 @@
 """What every example does on every target with every launcher, as committed records."""
 
 import shutil
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,17 @@ from jobc.compiler.diff import verbs
 from jobc.compiler.launchers import LAUNCHERS
 from jobc.compiler.targets import TARGETS
 from jobc.compiler.text import Paint, body
+from jobc.spec import FindingsError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GOLDEN = Path(__file__).parent / "golden"
 #: What a target needs to be told.
 TOLD = {"local": (), "inherit": (), "ssh": ("target.hosts=[n1,n2]",)}
-#: Pairs that no plan is made for.
-REFUSED = {("inherit", "torchrun")}
+PAIRS = {
+    (str(kind.__struct_config__.tag), launcher): launcher in target.LAUNCHERS
+    for kind, target in TARGETS.items()
+    for launcher in LAUNCHERS
+}
 
 
 def test_every_target_is_recorded():
@@ -25,7 +28,7 @@ def test_every_target_is_recorded():
 
 
 @pytest.mark.parametrize("example", sorted(path.parent.name for path in EXAMPLES.glob("*/job.yaml")))
-@pytest.mark.parametrize(("target", "launcher"), sorted({*product(TOLD, LAUNCHERS)} - REFUSED))
+@pytest.mark.parametrize(("target", "launcher"), sorted(pair for pair, works in PAIRS.items() if works))
 def test_plan_is_the_committed_one(tmp_path, monkeypatch, golden, example, target, launcher):
     """Steps, commands, files, variables and the verbs of a run's life; the document stands in the example."""
     folder = tmp_path / example
@@ -40,3 +43,15 @@ def test_plan_is_the_committed_one(tmp_path, monkeypatch, golden, example, targe
     lines = [line for block in blocks for line in (*block, "")]
     lines += [f"  {name:<8} {line}" for name, steps in verbs(made).items() if name != "submit" for line in steps]
     golden(GOLDEN / f"{example}-{target}-{launcher}.txt", "\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(("target", "launcher"), sorted(pair for pair, works in PAIRS.items() if not works))
+def test_other_pairs_are_refused_with_what_to_use(tmp_path, monkeypatch, target, launcher):
+    """A target that cannot start processes with a launcher says so, and with which it can."""
+    shutil.copytree(EXAMPLES / "digits", tmp_path / "digits")
+    monkeypatch.chdir(tmp_path / "digits")
+    with pytest.raises(FindingsError) as caught:
+        plan(load("job.yaml", (f"target={target}", f"launcher={launcher}", *TOLD[target]), env={}))
+    said = next(item for item in caught.value.findings if item.code == "J311")
+    assert f"`target: {target}` cannot start processes with `launcher: {launcher}`" in said.cause
+    assert "`launcher: python`" in said.next_step or "`launcher: torchrun`" in said.next_step
