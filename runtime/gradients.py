@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..spec.findings import Finding, FindingsError, finding
+from .batches import check_batch
 from .live import LiveBatches
 from .optimizer import PreparedOptimizer
 from .places import caller_place
@@ -89,11 +90,14 @@ class Gradients:
         """The first backward pass: looks at what was prepared and puts what this job needs in its own place.
 
         Raises:
-            FindingsError: J509, models and optimizers do not belong together; J503, tokens contradict the job.
+            FindingsError: J509, models and optimizers do not belong together; J503, tokens contradict the job; J531,
+                batches are not of the size that the job says.
         """
         if self.begins is not None:
             self.begins()
         prepared = self._prepared
+        if prepared.parts.settings.micro_batch is not None:
+            check_batch(prepared.parts.settings.micro_batch, self._live.innermost, prepared.parts.spec)
         findings = tuple(self._strategy.strays(prepared.models, [item.optimizer for item in prepared.optimizers]))
         if self._progress.steps > 1 and any(not item.waits for item in prepared.optimizers):
             findings += (_changed_late(self._progress.steps),)

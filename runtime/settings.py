@@ -62,6 +62,7 @@ class Settings:
     precision: Precision
     paradigm: Paradigm | None
     gradient_accumulation: int
+    micro_batch: int | None
     split_batches: bool
     even_batches: bool
     dispatch: bool
@@ -116,6 +117,7 @@ def settle(spec: ResolvedSpec | None, said: Keywords) -> Settings:
         precision=precision,
         paradigm=None if job is None else job.paradigm,
         gradient_accumulation=steps,
+        micro_batch=training.micro_batch,
         split_batches=table.settle("split_batches", said.split_batches, loader.split_batches),
         even_batches=table.settle("even_batches", said.even_batches, loader.even_batches),
         dispatch=table.settle("dispatch_batches", said.dispatch_batches, loader.dispatch),
@@ -183,13 +185,19 @@ class _Table:
         if said is None or said == job:
             return job
         path = _PATHS[keyword]
-        if self._spec is None or not self._spec.origin(path).explicit:
+        if self._spec is None or not _said(self._spec, path):
             return said
         self.findings.append(contradiction(keyword, f"{keyword}={shown or repr(said)}", path, job, self._spec))
         return job
 
     def refuse(self, keyword: str, cause: str, next_step: str) -> None:
         self.findings.append(finding("J507", f"{keyword}: {cause}", place=caller_place(keyword), next_step=next_step))
+
+
+def _said(spec: ResolvedSpec, path: str) -> bool:
+    """Whether the job says a value, in its place or with `training.global_batch`."""
+    origin = spec.origin(path)
+    return origin.explicit or (path == "training.gradient_accumulation" and origin.layer == "derived")
 
 
 def _written(value: object) -> str:

@@ -60,6 +60,7 @@ CODES: dict[str, Code] = {
     "J323": Code("error", "The devices of the job do not compute in its number format."),
     "J324": Code("error", "The document holds what looks like a secret's value."),
     "J325": Code("hint", "A variable in `env` is a setting of Accelerate, which jobc does not read."),
+    "J326": Code("error", "The samples of a step are not those of its batches in all processes."),
     "J401": Code("error", "A secret is not in the environment."),
     "J402": Code("error", "A port that the plan needs is already in use."),
     "J403": Code("error", "A command of the plan cannot be started."),
@@ -115,4 +116,5 @@ CODES: dict[str, Code] = {
     "J527": Code("hint", "A part of a checkpoint does not carry over to this number of processes."),
     "J528": Code("error", "A part of the state could not be read back from a checkpoint."),
     "J530": Code("error", "A name stands for something that jobc does not have yet."),
+    "J531": Code("error", "The batches of the data are not of the size that the job says."),
 }

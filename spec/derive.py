@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import posixpath
 import re
@@ -41,7 +42,7 @@ def derive(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
         root = _set(root, ("launcher",), chosen, "the target" if given else "the number of processes")
     if root.get("paradigm") is None:
         root = _set(root, ("paradigm", "kind"), "ddp" if processes > 1 else "none", "the number of processes")
-    root = shape.normal(root)
+    root = _batches(shape.normal(root), processes)
     return _name(root) if root.get("name") is None else root
 
 
@@ -53,6 +54,8 @@ def is_open(root: Mapping, path: TreePath) -> bool:
         return _value(root, path) == "auto"
     if path == ("hardware", "per_node"):
         return _value(root, path) in ("all", None)
+    if path in (_ACCUMULATION, _MICRO_BATCH):
+        return _derived_batch(root) == path
     return path in _OPEN and _value(root, path) is None
 
 
@@ -72,6 +75,7 @@ INPUTS: frozenset[TreePath] = frozenset(
         ("hardware", "type"),
         ("hardware", "runtime"),
         ("nodes", "count"),
+        ("training", "global_batch"),
         ("script",),
         ("module",),
         ("command", 0),
@@ -199,6 +203,35 @@ def _slice(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
         source = "hardware.runtime" if spmd else "hardware.type"
         root = _set(root, ("hardware", "per_node"), 1 if spmd else per_node, source)
     return root
+
+
+_ACCUMULATION, _MICRO_BATCH = ("training", "gradient_accumulation"), ("training", "micro_batch")
+
+
+def _batches(root: Mapping, processes: int) -> Mapping:
+    """What one of the two says beside the other and the samples of a step, where it divides."""
+    path = _derived_batch(root)
+    if path is None:
+        return root
+    copies = processes // math.prod(_number(root, ("paradigm", f"{name}_degree")) for name in ("tp", "pp", "cp"))
+    other = _number(root, _MICRO_BATCH if path == _ACCUMULATION else _ACCUMULATION)
+    samples = _number(root, ("training", "global_batch"))
+    if copies < 1 or other < 1 or samples % (copies * other):
+        return root
+    return _set(root, path, samples // (copies * other), "training.global_batch")
+
+
+def _derived_batch(root: Mapping) -> TreePath | None:
+    """Which of the two follows from `training.global_batch`: the one that nobody wrote, if somebody wrote the other."""
+    if _value(root, ("training", "global_batch")) is None:
+        return None
+    unwritten = [path for path in (_MICRO_BATCH, _ACCUMULATION) if not _written(root, path)]
+    return unwritten[0] if len(unwritten) == 1 else None
+
+
+def _written(root: Mapping, path: TreePath) -> bool:
+    node = find(root, path)
+    return node is not None and node.origin.layer not in ("default", "derived")
 
 
 def _relative(root: Mapping, path: TreePath, facts: Facts) -> Mapping:

@@ -244,3 +244,12 @@ class Job(Part, frozen=True, kw_only=True):
     def processes(self) -> int:
         """Processes of the whole job."""
         return self.nodes.count * self.processes_per_node
+
+    @property
+    def copies(self) -> int:
+        """Processes, or groups of them that share a model, that each train on batches of their own."""
+        if isinstance(self.paradigm, Megatron):
+            return max(
+                1, self.processes // (self.paradigm.tp_degree * self.paradigm.pp_degree * self.paradigm.cp_degree)
+            )
+        return self.processes

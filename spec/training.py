@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from .parts import Part
+from .parts import Part, derived
 
 
 class Scheduler(Part, frozen=True):
@@ -123,8 +123,27 @@ class Checkpoint(Part, frozen=True):
 class Training(Part, frozen=True):
     """Settings that the runtime applies in every process."""
 
+    global_batch: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="Samples of one optimizer step, of all processes together; with `micro_batch` it says what"
+            " `gradient_accumulation` is."
+        ),
+    ] = None
+    micro_batch: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="Samples of a batch of one process, which the script's data loader has to give.",
+            extra_json_schema=derived("`global_batch`, where `gradient_accumulation` is set"),
+        ),
+    ] = None
     gradient_accumulation: Annotated[
-        int, Meta(ge=1, description="Batches whose gradients are added up before one optimizer step.")
+        int,
+        Meta(
+            ge=1,
+            description="Batches whose gradients are added up before one optimizer step.",
+            extra_json_schema=derived("`global_batch` and `micro_batch`, where they are set"),
+        ),
     ] = 1
     gradient_clipping: Annotated[
         GradientClipping, Meta(description="How large gradients may be when an optimizer steps.")

@@ -23,6 +23,7 @@ GPUS = {"script": "train.py", "hardware": {"kind": "gpu", "per_node": 2}}
 HOSTS = {**TWO, "target": {"kind": "ssh", "hosts": ["one", "two"]}}
 
 COMPILED = {**TWO, "training": {"compile": {"backend": "inductor"}}}
+BATCHED = {**TWO, "args": ["${training.gradient_accumulation}"], "training": {"global_batch": 16, "micro_batch": 4}}
 
 
 def kind(word, base=TWO, block="hardware", **more):
@@ -93,6 +94,8 @@ CHANGES = {
     "target.exclude": (HOSTS, ["train.py"]),
     "target.ssh_args": (HOSTS, ["-4"]),
     "target.rsync_args": (HOSTS, ["--bwlimit=9"]),
+    "training.global_batch": (BATCHED, 32),
+    "training.micro_batch": (TWO, 8),
     "training.gradient_accumulation": (TWO, 4),
     "training.gradient_clipping.norm": (TWO, 1),
     "training.gradient_clipping.value": (TWO, 1),
@@ -153,6 +156,7 @@ RUNTIME = {
     "paradigm.min_parameters": f"{_HONOURED}models_are_cut_as_the_job_says",
     "paradigm.reshard_after_forward": f"{_HONOURED}models_are_cut_as_the_job_says",
     "nodes.collective_timeout": f"{_HONOURED}collectives_have_the_timeout_of_the_job",
+    "training.micro_batch": f"{_HONOURED}batches_have_the_size_that_the_job_says",
     "training.gradient_accumulation": f"{_HONOURED}steps_are_those_of_the_job",
     "training.activation_checkpointing": f"{_HONOURED}activations_are_computed_again",
     "training.gradient_clipping.norm": f"{_HONOURED}gradients_are_clipped_by_norm",

@@ -1,7 +1,11 @@
 """What holds when job and code both say something."""
 
+from pathlib import Path
+
+import msgspec
 import pytest
 from jobc import Accelerator, FindingsError
+from jobc.spec.resolve import resolve
 from torch import nn
 from torch.optim import SGD
 
@@ -16,6 +20,19 @@ def under(monkeypatch, job):
         monkeypatch.setenv("JOBC_SPEC", str(job({**ONE, **values}, explicit)))
 
     return start
+
+
+@pytest.fixture
+def folder_of_job(tmp_path):
+    """Resolves a job as `jobc run` does; the path of what a process reads."""
+
+    def write(more):
+        (tmp_path / "job.yaml").write_text(f"script: train.py\nhardware: cpu\n{more}\n")
+        spec = resolve(Path("job.yaml"), (), env={}, cwd=tmp_path, count_gpus=lambda: 0)
+        (tmp_path / "spec.json").write_bytes(msgspec.json.encode(spec.document()))
+        return str(tmp_path / "spec.json")
+
+    return write
 
 
 @pytest.mark.parametrize(
@@ -50,6 +67,15 @@ def test_keyword_that_contradicts_the_job_is_refused(under, values, path, keywor
     assert f"`{path}: " in text
     assert "test_settings.py:" in text
     assert "job.yaml:7:3" in text
+
+
+def test_accumulation_that_follows_from_the_job_is_the_jobs_word(monkeypatch, folder_of_job):
+    """What `global_batch` makes of it is not left to the code."""
+    monkeypatch.setenv("JOBC_SPEC", folder_of_job("training: {global_batch: 32, micro_batch: 4}"))
+    assert Accelerator().gradient_accumulation_steps == 8
+    assert Accelerator(gradient_accumulation_steps=8).gradient_accumulation_steps == 8
+    with pytest.raises(FindingsError, match=r"J503.*contradicts `training.gradient_accumulation: 8`"):
+        Accelerator(gradient_accumulation_steps=2)
 
 
 def test_keyword_on_a_line_of_its_own_is_pointed_at(under):

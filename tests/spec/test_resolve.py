@@ -267,3 +267,30 @@ def test_credentials_may_not_be_read(resolved, name):
     with pytest.raises(FindingsError, match=r"error\[J206\]") as caught:
         resolved(f'script: train.py\nargs: ["${{oc.env:{name}}}"]\n', env={name: "hunter2"})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        ("{global_batch: 64, micro_batch: 4}", ("64", "4", "4")),
+        ("{global_batch: 64, gradient_accumulation: 2}", ("64", "8", "2")),
+        ("{global_batch: 64, micro_batch: 4, gradient_accumulation: 4}", ("64", "4", "4")),
+        ('{global_batch: "${vars.x}", micro_batch: 4}', ("64", "4", "4")),
+        ("{micro_batch: 4, gradient_accumulation: 2}", ("", "4", "2")),
+    ],
+)
+def test_batches_follow_from_the_samples_of_a_step(resolved, training, words):
+    """What is left out of three is found from the others and the processes, and arguments can carry it."""
+    names = ("global_batch", "micro_batch", "gradient_accumulation")
+    args = ", ".join(f'"x${{training.{name}}}"' for name in names[1:])
+    text = f"script: train.py\nhardware: {{kind: cpu, per_node: 4}}\nvars: {{x: 64}}\nargs: [{args}]\n"
+    spec = resolved(f"{text}training: {training}\n")
+    found = [getattr(spec.job.training, name) for name in names]
+    assert found == [int(word) if word else None for word in words]
+    assert spec.job.args == tuple(f"x{word}" for word in words[1:])
+
+
+def test_batches_of_groups_that_share_a_model_are_counted_once(resolved):
+    """Processes that hold parts of one model read the same batches."""
+    text = "script: train.py\nhardware: {kind: gpu, per_node: 8}\nparadigm: {kind: megatron, tp_degree: 4}\n"
+    assert resolved(f"{text}training: {{global_batch: 16, micro_batch: 2}}\n").job.training.gradient_accumulation == 4

@@ -342,3 +342,29 @@ def check_gradients_are_added_up_in_the_format_of_the_job():
         state = model._get_fsdp_state()
         groups = getattr(state, "_fsdp_param_groups", None) or [state._fsdp_param_group]
         assert groups[0].mp_policy.reduce_dtype is expected
+
+
+def trained_on(batches, **training):
+    """Two steps of a training on a loader, in a job with batches of four."""
+    with job(["training.micro_batch"], training={"micro_batch": 4, **training}):
+        accelerator = Accelerator()
+    plain = model()
+    ready, stepping, batches = accelerator.prepare(plain, torch.optim.SGD(plain.parameters(), lr=1.0), batches)
+    for inputs, _ in batches:
+        accelerator.backward(ready(inputs).mean())
+        stepping.step()
+        stepping.zero_grad()
+
+
+def check_batches_have_the_size_that_the_job_says():
+    trained_on(DataLoader(data(12), batch_size=4))
+    trained_on(DataLoader(data(12), batch_size=8), dataloader={"split_batches": True})
+    trained_on(DataLoader(data(12), batch_size=4), dataloader={"dispatch": True})
+    with refuses("J531", "batches of 4 samples", "are of 6", "`batch_size=4`", "honoured.py:", "job.yaml:7:3"):
+        trained_on(DataLoader(data(12), batch_size=6))
+    with refuses("J531", "are of 2"):
+        trained_on(DataLoader(data(12), batch_size=4), dataloader={"split_batches": True})
+    with refuses("J531", "have no fixed size"):
+        trained_on(DataLoader(data(12), batch_sampler=[[0, 1], [2, 3, 4], [5, 6], [7, 8, 9]]))
+    with refuses("J531", "prepare the loader"):
+        moved(training={"micro_batch": 4})
