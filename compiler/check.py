@@ -12,7 +12,7 @@ from ..spec.model import Cpu, Ddp, Fsdp, Gpu, NoParadigm, Paradigm
 from ..spec.targets import Inherit
 from ..spec.training import Compile, Dataloader
 from . import formats, secrets, sharding, tpus
-from .launchers import launcher_of
+from .launchers import foreign_targets, launcher_of
 from .targets import target_of
 
 _RESERVED = re.compile(
@@ -77,7 +77,7 @@ def _target(spec: ResolvedSpec) -> Iterator[Finding]:
     """What the target declares that it cannot do."""
     job, target = spec.job, target_of(spec)
     kind = job.target.__struct_config__.tag
-    if job.launcher not in target.LAUNCHERS:
+    if job.launcher not in target.LAUNCHERS and kind not in foreign_targets(job.launcher):
         cause = f"`target: {kind}` cannot start processes with `launcher: {job.launcher}`"
         names = " or ".join(f"`launcher: {name}`" for name in sorted(target.LAUNCHERS))
         yield finding("J311", cause, place=spec.place("launcher"), next_step=f"use {names}, or leave `launcher` out")

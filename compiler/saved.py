@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ..spec import Finding, FindingsError, Place, ResolvedSpec, finding
-from ..spec.model import Job
+from ..spec.decoding import job_of
 from ..spec.tree import Origin
 from ..spec.untyped import as_dict
 from .plan import FORMAT, LaunchPlan, canonical, digest
@@ -42,7 +42,7 @@ def from_file(raw: bytes, shown: str) -> LaunchPlan:
             why = f"it has format {block.get('format')}, and this jobc reads format {FORMAT}"
             raise FindingsError((not_a_plan(shown, why),))
         plan = msgspec.convert(found, LaunchPlan)
-        msgspec.convert(plan.spec, Job)
+        job_of(plan.spec)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise FindingsError((not_a_plan(shown, str(error)),)) from error
     if block.get("digest") != digest(plan):
@@ -53,7 +53,7 @@ def from_file(raw: bytes, shown: str) -> LaunchPlan:
 def spec_of(plan: LaunchPlan, project_dir: Path) -> ResolvedSpec:
     """The resolved spec that a plan was made from, with the findings of both."""
     origins = msgspec.convert(plan.origins, dict[str, Origin])
-    job = msgspec.convert(plan.spec, Job)
+    job = job_of(plan.spec)
     return ResolvedSpec(job=job, origins=origins, findings=plan.findings, project_dir=str(project_dir))
 
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from . import shape
+from . import plugins, shape
 from .defaults import Item
 from .findings import Finding, nearest
 from .groups import Library
@@ -125,7 +125,7 @@ def _no_such_choice(override: Override, group: str, names: tuple[str, ...], libr
         return None
     known = library.names(group)
     near = nearest(name, [*kinds, *known])
-    if not known or near in kinds:
+    if not known or near in kinds or name in plugins.names(group):
         return None
     hint = "" if near is None else f"did you mean `{near}`?\n"
     if kinds:

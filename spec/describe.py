@@ -36,9 +36,13 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     keys: bool = False
 
 
-@cache
 def fields() -> tuple[Field, ...]:
     """Every field, in the order of the schema; what belongs to one kind of a block comes with that kind."""
+    return _fields(shape.edition())
+
+
+@cache
+def _fields(_: int) -> tuple[Field, ...]:
     return tuple(_walk(shape.job_schema()["properties"], "", ""))
 
 

@@ -116,6 +116,7 @@ _UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 Hardware = AutoHardware | Cpu | Gpu | Tpu
 Precision = FullPrecision | Bf16 | Fp16 | Fp8
 Paradigm = NoParadigm | Ddp | Fsdp | DeepSpeed | Megatron
+LauncherName = Literal["auto", "python", "torchrun"]
 VariableName = Annotated[
     str,
     Meta(
@@ -194,7 +195,7 @@ class Job(Part, frozen=True, kw_only=True):
         ),
     ] = ()
     launcher: Annotated[
-        Literal["auto", "python", "torchrun"],
+        LauncherName,
         Meta(description="What starts a node's processes: `torchrun` watches over several, `python` only starts them."),
     ] = "auto"
     launcher_args: Annotated[

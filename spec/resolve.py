@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from . import shape
+from .decoding import job_of
 from .derive import Facts, derive, relative_paths
 from .findings import Finding, FindingsError, Place, finding
 from .groups import Document, Library
-from .model import Job
+from .plugins import learn, plugin
 from .resolved import Beaten, ResolvedSpec
 from .sources import Sources
 from .tree import Entry, Mapping, Node, Scalar, Sequence, dotted, find, leaves, plain, put
 from .tree import Path as TreePath
+from .untyped import as_dict
 
 if TYPE_CHECKING:
     from .defaults import Item
@@ -148,8 +150,9 @@ class _Opened:
         findings = [*self._library.findings, *findings, *composed.findings]
         root, problems = _without_missing(composed.root, self.sources)
         findings += problems
-        root, problems = _interpolated(shape.normal(root), self._env, self._facts)
+        root, problems = _interpolated(learn(shape.normal(root), self.sources), self._env, self._facts)
         findings += problems
+        root = learn(root, self.sources)
         from .validate import validate
 
         findings += validate(root, self.sources)
@@ -235,7 +238,9 @@ def _finish(root: Mapping, beaten: tuple[Beaten, ...], dropped: tuple[Beaten, ..
     root = derive(relative_paths(root, facts), facts, findings)
     if any(finding.severity == "error" for finding in findings):
         raise FindingsError(tuple(findings))
-    job = msgspec.convert(plain(root), Job)
+    values = as_dict(plain(root)) or {}
+    other = plugin("target", values["target"]["kind"])
+    job = job_of(values, None if other is None else other.section)
     origins = {dotted(path): node.origin for path, node in leaves(root) if node.origin.layer != "default"}
     if dropped:
         findings.append(_dropped_hint(dropped))

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from .decoding import job_of
 from .findings import Finding, FindingsError, Place, finding
 from .model import Job
 from .parts import FrozenDict
@@ -74,7 +75,7 @@ class SpecDocument(msgspec.Struct, frozen=True, kw_only=True):
     """What lies behind `JOBC_SPEC`."""
 
     format: int
-    job: Job
+    job: dict[str, Any]
     origins: dict[str, Origin] = msgspec.field(default_factory=dict[str, Origin])
 
 
@@ -86,12 +87,13 @@ def decode_document(raw: bytes, source: str) -> ResolvedSpec:
     """
     try:
         found = msgspec.json.decode(raw, type=SpecDocument)
+        job = job_of(found.job)
     except msgspec.MsgspecError as error:
         raise FindingsError((unreadable(source, str(error), _SAME_VERSION),)) from error
     if found.format != FORMAT:
         why = f"format {found.format}, this jobc reads format {FORMAT}"
         raise FindingsError((unreadable(source, why, _SAME_VERSION),))
-    return ResolvedSpec(job=found.job, origins=found.origins)
+    return ResolvedSpec(job=job, origins=found.origins)
 
 
 def unreadable(source: str, why: str, next_step: str) -> Finding:

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import inspect
 
 from .model import Job
+from .parts import Kind
 from .untyped import as_dict
 
 ID = "urn:jobc:schema:job:1"
@@ -72,11 +73,58 @@ def render() -> str:
     return json.dumps(job_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
+def section(kind: type[Kind]) -> tuple[Schema, dict[str, Schema]]:
+    """The block of a plugin's target, and the definitions that it needs, which have names of their own.
+
+    Raises:
+        TypeError: a field has a type that documents do not have.
+    """
+    tag = str(kind.__struct_config__.tag)
+    maker = _Maker(prefix=f"{tag}.")
+    return maker.block(inspect.type_info(kind), kind.__doc__, tag), maker.definitions
+
+
+def with_target(schema: Schema, kind: type[Kind]) -> Schema:
+    """The schema with one more kind of target."""
+    block, definitions = section(kind)
+    tag, name = str(kind.__struct_config__.tag), f"{kind.__struct_config__.tag}."
+    union = schema["$defs"]["Target"]
+    inner = union["then"]
+    words = [*inner["properties"]["kind"]["else"]["enum"], tag]
+    condition = {"properties": {"kind": {"const": tag}}, "required": ["kind"]}
+    target = {
+        **union,
+        "x-kinds": {**union["x-kinds"], tag: name},
+        "then": {
+            **inner,
+            "properties": {"kind": _or_interpolation({"enum": words})},
+            "allOf": [*inner["allOf"], {"if": condition, "then": {"$ref": f"#/$defs/{name}"}}],
+        },
+        "else": _or_interpolation({"enum": [*words, None]}),
+    }
+    properties = {**schema["properties"], "target": _with_example(schema["properties"]["target"], tag)}
+    added = {**definitions, name: block, "Target": target}
+    return {**schema, "properties": properties, "$defs": {**schema["$defs"], **added}}
+
+
+def with_launcher(schema: Schema, name: str) -> Schema:
+    """The schema with one more launcher."""
+    field = schema["properties"]["launcher"]
+    leaf = {**field["else"], "enum": [*field["else"]["enum"], name]}
+    launcher = {**_with_example(field, name), "else": leaf}
+    return {**schema, "properties": {**schema["properties"], "launcher": launcher}}
+
+
+def _with_example(field: Schema, word: str) -> Schema:
+    return {**field, "examples": [*field.get("examples", []), word]}
+
+
 class _Maker:
     """Walks the model and collects a definition for every block."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
         self.definitions: dict[str, Schema] = {}
+        self._prefix = prefix
 
     def block(self, info: Any, doc: str | None, tag: str | None = None) -> Schema:
         """A mapping with known keys and no others."""
@@ -111,16 +159,16 @@ class _Maker:
     def _define(self, name: str, structs: list[Any]) -> str:
         if structs[0].tag_field is None:
             return self._define_block(structs[0])
-        title = name.capitalize()
+        title = f"{self._prefix}{name.capitalize()}"
         if title not in self.definitions:
             self.definitions[title] = self._union(structs)
         return title
 
     def _define_block(self, struct: Any) -> str:
-        title = struct.cls.__name__
+        title = f"{self._prefix}{struct.cls.__name__}"
         if title not in self.definitions:
             block = self.block(struct, struct.cls.__doc__)
-            short = SHORTHANDS.get(title)
+            short = None if self._prefix else SHORTHANDS.get(title)
             if short is not None:
                 value = dict(block["properties"][short])
                 value.pop("default", None)
@@ -136,13 +184,13 @@ class _Maker:
         tags = [struct.tag for struct in structs]
         choices: list[Schema] = []
         for struct in structs:
-            title = struct.cls.__name__
+            title = f"{self._prefix}{struct.cls.__name__}"
             self.definitions[title] = self.block(struct, struct.cls.__doc__, struct.tag)
             condition = {"properties": {"kind": {"const": struct.tag}}, "required": ["kind"]}
             choices.append({"if": condition, "then": {"$ref": f"#/$defs/{title}"}})
         return {
             "x-shorthand": "kind",
-            "x-kinds": {struct.tag: struct.cls.__name__ for struct in structs},
+            "x-kinds": {struct.tag: f"{self._prefix}{struct.cls.__name__}" for struct in structs},
             "if": {"type": "object"},
             "then": {
                 "required": ["kind"],

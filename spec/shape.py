@@ -20,10 +20,29 @@ Schema = dict[str, Any]
 SCHEMA_FILE = Path(__file__).parent.parent / "schemas" / "job.schema.json"
 
 
+#: The published schema with what plugins add, each of them longer than the one before.
+_EXTENDED: list[Schema] = []
+
+
 @cache
-def job_schema() -> Schema:
+def published() -> Schema:
     """The committed JSON Schema of a job."""
     return msgspec.json.decode(SCHEMA_FILE.read_bytes())
+
+
+def job_schema() -> Schema:
+    """The JSON Schema of a job: the committed one, and what plugins added that a document named."""
+    return _EXTENDED[-1] if _EXTENDED else published()
+
+
+def extend(schema: Schema) -> None:
+    """Use a schema with more in it from now on."""
+    _EXTENDED.append(schema)
+
+
+def edition() -> int:
+    """A number that grows with the schema in use, for what is made from it once."""
+    return len(_EXTENDED)
 
 
 def target(schema: Schema) -> Schema:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from jsonschema import Draft202012Validator, TypeChecker, ValidationError, validators
 
-from . import shape
+from . import plugins, shape
 from .findings import Finding, did_you_mean, nearest
 from .sources import Sources
 from .tree import Mapping, Node, Origin, Path, Scalar, Sequence, dotted, find, leaves, plain
@@ -23,7 +23,7 @@ _LARGEST = 2**63 - 1  # numbers beyond 64 bits have no exact place in JSON
 
 def validate(root: Mapping, sources: Sources) -> list[Finding]:
     """Every fault of a document in its long form with interpolations resolved, in the order of the document."""
-    faults = [finding for error in _validator().iter_errors(plain(root)) for finding in _explain(error, root, sources)]
+    faults = [finding for error in _validator(shape.edition()).iter_errors(plain(root)) for finding in _explain(error, root, sources)]
     faults += _numbers(root, sources)
     return sorted(faults, key=lambda fault: (fault.place is None, _order(fault)))
 
@@ -34,7 +34,7 @@ def _order(fault: Finding) -> tuple[str, int, int]:
 
 
 @cache
-def _validator() -> Any:
+def _validator(_: int) -> Any:
     """A validator for documents without interpolations: the door that the published schema leaves open is closed."""
     schema = dict(shape.job_schema())
     schema["$defs"] = {**schema["$defs"], "interpolation": False}
@@ -160,6 +160,7 @@ def _not_a_choice(error: ValidationError, node: Node | None, name: str, origin: 
     if name == "version":
         step = "this jobc reads version 1"
         return sources.finding("J113", origin, f"`version` is {_read(node)}", step)
+    words += [word for word in plugins.names(name.removesuffix(".kind")) if word not in words]
     cause = f"`{name}` is {_list(words)}, here it is {_read(node)}"
     near = nearest(str(node.value), words) if isinstance(node, Scalar) else None
     return sources.finding("J105", origin, cause, f"did you mean `{near}`?" if near is not None else None)

@@ -11,4 +11,18 @@ LAUNCHERS: dict[str, Launcher] = {"python": python, "torchrun": torchrun}
 
 def launcher_of(spec: ResolvedSpec) -> Launcher:
     """The launcher of a resolved job."""
-    return LAUNCHERS[spec.job.launcher]
+    found = LAUNCHERS.get(spec.job.launcher)
+    if found is None:
+        from ..plugins import foreign_launcher
+
+        return foreign_launcher(spec.job.launcher)
+    return found
+
+
+def foreign_targets(name: str) -> frozenset[str]:
+    """The targets that the launcher of a plugin starts processes on; a target says itself which of ours it takes."""
+    if name in LAUNCHERS:
+        return frozenset()
+    from ..plugins import foreign_launcher
+
+    return foreign_launcher(name).TARGETS

@@ -12,4 +12,9 @@ TARGETS: dict[type, Target] = {Local: local, Inherit: inherit, Ssh: ssh}
 
 def target_of(spec: ResolvedSpec) -> Target:
     """The target of a resolved job."""
-    return TARGETS[type(spec.job.target)]
+    found = TARGETS.get(type(spec.job.target))
+    if found is None:
+        from ..plugins import foreign_target
+
+        return foreign_target(str(spec.job.target.__struct_config__.tag))
+    return found

@@ -1,0 +1,1 @@
+"""Trains on the machine that you work at."""
