@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from ..spec import plugins
 from ..spec.describe import Field, fields, fields_at, kinds_at
 
 Items = list[CompletionItem[str]]
@@ -97,6 +98,7 @@ def _values(context: click.Context, path: str, value: str) -> Iterator[Completio
     said = {word for word in before.split(",") if word}
     sentences = kinds_at(path)
     words = {word: sentences.get(word) for field in fields_at(path) for word in field.choices}
+    words |= {name: None for name in plugins.names(path) if name not in words}
     words |= {name: _first_comment(file) for name, file in _group_files(context, path) if name not in words}
     for word, text in words.items():
         if word.startswith(last) and word not in said:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import click
 
 from ..spec.findings import FindingsError, did_you_mean, nearest
-from .common import SETTINGS, config_dir_option, explain_arguments, fail
+from .common import SETTINGS, config_dir_option, explain_arguments, fail, show_findings
 
 _CODE = re.compile(r"[Jj]\d+\Z")
 _JOB = (".yaml", ".yml", ".toml")
@@ -125,8 +125,12 @@ def _explain_topic(topic: str | None, form: str) -> int:
             raise click.UsageError(f"There is no finding {code}{hint}")
         lines = pages.code_as_json(code) if form == "json" else pages.code_lines(code)
     else:
+        from ..spec import plugins
         from ..spec.describe import fields_at
 
+        field = (topic or "").partition(".")[0]
+        if field in plugins.GROUPS:
+            show_findings(plugins.learn_all(field))
         if topic is not None and topic.startswith(("env.", "vars.")):
             topic = topic.partition(".")[0]  # the names below are the user's own
         if topic is not None and not fields_at(topic):

@@ -16,8 +16,9 @@ import click
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write it to a file instead, all at once or not at all.",
 )
+@click.option("--plugins", is_flag=True, help="With the targets and launchers that installed packages give.")
 @click.argument("what", type=click.Choice(["job", "plan"]), default="job")
-def command(output: Path | None, what: str) -> int:
+def command(output: Path | None, what: str, *, plugins: bool) -> int:
     """Print the JSON Schema of a job, for editors and other tools, or that of a plan.
 
     An editor with a YAML language server completes and checks a job that names the file in its first line:
@@ -26,6 +27,14 @@ def command(output: Path | None, what: str) -> int:
     from ..spec.shape import SCHEMA_FILE
 
     text = SCHEMA_FILE.with_name(f"{what}.schema.json").read_text(encoding="utf-8")
+    if plugins and what == "job":
+        from ..spec.findings import FindingsError
+        from .common import fail
+
+        try:
+            text = _with_plugins()
+        except FindingsError as error:
+            return fail(error)
     if output is None:
         click.echo(text, nl=False)
         return 0
@@ -35,6 +44,23 @@ def command(output: Path | None, what: str) -> int:
         click.echo(f"Error: `{output}` cannot be written: {error.strerror}", err=True)
         return 2
     return 0
+
+
+def _with_plugins() -> str:
+    """The schema of a job with what installed packages add.
+
+    Raises:
+        FindingsError: J360 to J362, one of them cannot be used.
+    """
+    import json
+
+    from ..spec import plugins, shape
+    from ..spec.findings import FindingsError
+
+    wrong = [finding for field in plugins.GROUPS for finding in plugins.learn_all(field)]
+    if wrong:
+        raise FindingsError(tuple(wrong))
+    return json.dumps(shape.job_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _replace(path: Path, text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 
@@ -46,4 +46,5 @@ def _as_resolved(kind: str, keys: tuple[str, ...]) -> type[Kind]:
     fields = [(key, Any) for key in keys if key != "kind"]
     if not all(key.isidentifier() for key in keys):
         raise msgspec.ValidationError(f"`target: {kind}` has keys that are no names")
-    return msgspec.defstruct(kind, fields, bases=(Kind,), tag=kind, frozen=True, kw_only=True)
+    made = msgspec.defstruct(kind, fields, bases=(Kind,), tag=kind, frozen=True, kw_only=True)
+    return cast("type[Kind]", made)

@@ -75,7 +75,7 @@ def plugin(field: str, name: str) -> Plugin | None:
     step = f"update or remove {whose}"
     try:
         given = point.load()
-    except Exception as error:  # noqa: BLE001 - the code of others fails as it likes
+    except (Exception, SystemExit) as error:  # the code of others fails as it likes
         cause = f"`{field}: {name}` of {whose} cannot be imported: {in_a_line(error)}"
         raise BrokenPluginError("J360", cause, f"{step}, or install what it needs") from error
     wrong = _lacks(field, name, given)
@@ -96,7 +96,9 @@ def learn(root: Mapping, sources: Sources) -> Mapping:
         node: Node | None = find(root, path)
         if field == "target" and node is None:
             node = find(root, ("target",))
-        if not isinstance(node, Scalar) or not isinstance(node.value, str) or node.value in known(field):
+        if not isinstance(node, Scalar) or not isinstance(node.value, str):
+            continue
+        if node.value in known(field) or "${" in node.value:
             continue
         grown |= _use(field, node.value, lambda error, at=node.origin: _at(error, at, sources))
     return shape.normal(root) if grown else root
@@ -209,7 +211,7 @@ def _lacks(field: str, name: str, given: Any) -> str | None:
 
 
 def _is_section(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, Kind) and value.__struct_config__.tag is not None
+    return isinstance(value, type) and issubclass(value, Kind) and value.__struct_config__.frozen
 
 
 def _is_names(value: Any) -> bool:

@@ -23,7 +23,11 @@ _LARGEST = 2**63 - 1  # numbers beyond 64 bits have no exact place in JSON
 
 def validate(root: Mapping, sources: Sources) -> list[Finding]:
     """Every fault of a document in its long form with interpolations resolved, in the order of the document."""
-    faults = [finding for error in _validator(shape.edition()).iter_errors(plain(root)) for finding in _explain(error, root, sources)]
+    faults = [
+        finding
+        for error in _validator(shape.edition()).iter_errors(plain(root))
+        for finding in _explain(error, root, sources)
+    ]
     faults += _numbers(root, sources)
     return sorted(faults, key=lambda fault: (fault.place is None, _order(fault)))
 
