@@ -23,7 +23,7 @@ demo: $(VENV)/.demo $(VENV)/.checkout  ## set everything up, then plan and run a
 test: $(VENV)/.demo $(VENV)/.dev $(VENV)/.$(INSTALL)  ## set everything up, then run the whole test suite
 	cd tests && JOBC_TEST_INSTALL=$(INSTALL) ../$(VENV)/bin/python -m pytest $(ARGS)
 
-ENGINES = shells ssh mpi slurm node/.installed deepspeed/.installed
+ENGINES = shells ssh mpi slurm node/.installed deepspeed/.installed ray/.installed
 engines: $(addprefix .engines/,$(ENGINES))  ## install what engine tests need (apt, npm, Python environments)
 
 # $(call packages,COMMANDS,PACKAGES): apt is asked only when a command is missing.
@@ -80,6 +80,13 @@ base = echo "import site; site.addsitedir('$(call purelib,$(VENV))')" > "$(call 
 	@DS_BUILD_OPS=0 $(call install,deepspeed)
 	@cd $(@D) && DS_ACCELERATOR=cpu TORCH_EXTENSIONS_DIR="$$PWD/extensions" PATH="$$PWD/bin:$$PATH" bin/python -c "from deepspeed.accelerator \
 	import get_accelerator; get_accelerator().create_op_builder('ShareMemCommBuilder').load()" >build.log 2>&1 || { cat build.log; exit 1; }
+	@touch $@
+
+# Ray, whose nodes tests start themselves: tests/tools/ray_nodes.py.
+.engines/ray/.installed: tests/engines/requirements/ray.txt | .engines/ray/bin/python
+	@echo "engines: Ray"
+	@$(call base,ray)
+	@$(call install,ray)
 	@touch $@
 
 lint: $(VENV)/.dev $(VENV)/.checkout  ## ruff, pyright, the import contracts

@@ -6,11 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 from environments import Environment
+from ray_nodes import Ray
 from slurm import Slurm
 from slurm import missing as slurm_is_missing
 
@@ -109,3 +111,15 @@ def engine():
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(engine):
+    """A Ray of two nodes, 127.0.0.2 and 127.0.0.3; its `env` is for the commands that should find it."""
+    with tempfile.TemporaryDirectory(prefix="jobc-ray-") as folder:
+        cluster = Ray(Path(folder), engine("ray"))
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()

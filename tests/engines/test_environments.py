@@ -20,6 +20,21 @@ for _ in range(40):
     engine.step()
 assert loss.item() < 0.5
 print(f"trained {engine.global_rank} of {engine.world_size}", flush=True)
+torch.distributed.destroy_process_group()  # a gloo that is left open aborts now and then
+"""
+RAY = """
+import ray
+from ray.util.placement_group import placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+@ray.remote(num_cpus=1, num_gpus=4)
+def where():
+    import os, jobc, torch
+    return ray.util.get_node_ip_address(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+group = placement_group([{"CPU": 1, "GPU": 4}] * 2, strategy="STRICT_SPREAD")
+each = [PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index) for index in range(2)]
+print(sorted(ray.get([where.options(scheduling_strategy=one).remote() for one in each])))
 """
 
 
@@ -43,3 +58,11 @@ def test_deepspeed_trains(run, folder):
     seen = run("deepspeed", "deepspeed", "--num_accelerators", "2", "--master_port", str(port), "train.py")
     assert "trained 0 of 2" in seen
     assert "trained 1 of 2" in seen
+
+
+def test_ray_runs_a_job_on_both_nodes(ray_cluster, folder):
+    """A job that is submitted is given a place on each node, with its GPUs."""
+    (folder / "train.py").write_text(RAY)
+    done = ray_cluster.run("ray", "job", "submit", "--working-dir", str(folder), "--", "python", "train.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[('127.0.0.2', '0,1,2,3'), ('127.0.0.3', '0,1,2,3')]" in done.stdout

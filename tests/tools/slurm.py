@@ -14,9 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
+import processes
 from ports import free_ports
 
 NODES = {"jobc-n1": "127.0.0.2", "jobc-n2": "127.0.0.3"}
@@ -92,16 +93,13 @@ class Slurm:
     def stop(self) -> None:
         """End jobs and daemons, and whatever they started; by their process ids."""
         subprocess.run(["scancel", "--full", "--user=root"], env=self._env(), capture_output=True, timeout=30)
-        self._until(lambda: not self.run("squeue", "-h").strip(), 15, fail=False)
+        processes.until(lambda: not self.run("squeue", "-h").strip(), 15)
         for name in ("slurmctld", *(f"slurmd-{name}" for name in NODES), "munged"):
             pid = self.pid(name)
             if pid is not None:
                 os.kill(pid, signal.SIGTERM)
-                self._until(lambda name=name: self.pid(name) is None, 20, fail=False)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in self.processes():
-                os.kill(pid, number)
-            self._until(lambda: not self.processes(), 5, fail=number == signal.SIGKILL)
+                processes.until(lambda name=name: self.pid(name) is None, 20)
+        processes.end(self._is_ours)
 
     def run(self, *command: str) -> str:
         """What a command of Slurm's prints."""
@@ -136,11 +134,6 @@ class Slurm:
             return None
         return pid if running else None
 
-    def processes(self) -> list[int]:
-        """Processes of this cluster: its daemons, its jobs, and what they started."""
-        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-        return [pid for pid in pids if self._is_ours(pid)]
-
     def _configure(self) -> None:
         host = socket.gethostname().partition(".")[0]
         port, *others = free_ports(1 + len(NODES))
@@ -166,27 +159,13 @@ class Slurm:
             done = subprocess.run(command, env=self._env(), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         assert done.returncode == 0, f"{command[0]}: {log.read_text()}"
 
-    def _until(self, condition, seconds: float, *, fail: bool = True) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > end:
-                assert not fail, f"not within {seconds:g} s; see {self.folder}/log"
-                return
-            time.sleep(0.2)
+    def _until(self, condition: Callable[[], object], seconds: float) -> None:
+        assert processes.until(condition, seconds), f"not within {seconds:g} s; see {self.folder}/log"
 
     def _is_ours(self, pid: int) -> bool:
         # A job has the variables of who submitted it; that it is one is said by those of its node.
-        in_job = self._variable(pid, "SLURMD_NODENAME") and self._variable(pid, "SLURM_CONF") == self.env["SLURM_CONF"]
-        return bool(in_job) or self._variable(pid, MARK) == str(self.folder)
-
-    @staticmethod
-    def _variable(pid: int, name: str) -> str | None:
-        try:
-            entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except OSError:
-            return None
-        start = f"{name}=".encode()
-        return next((os.fsdecode(entry[len(start) :]) for entry in entries if entry.startswith(start)), None)
+        job = processes.variable(pid, "SLURMD_NODENAME") and processes.variable(pid, "SLURM_CONF")
+        return job == self.env["SLURM_CONF"] or processes.variable(pid, MARK) == str(self.folder)
 
 
 def missing() -> str | None:
