@@ -23,7 +23,7 @@ demo: $(VENV)/.demo $(VENV)/.checkout  ## set everything up, then plan and run a
 test: $(VENV)/.demo $(VENV)/.dev $(VENV)/.$(INSTALL)  ## set everything up, then run the whole test suite
 	cd tests && JOBC_TEST_INSTALL=$(INSTALL) ../$(VENV)/bin/python -m pytest $(ARGS)
 
-ENGINES = shells ssh mpi slurm node/.installed deepspeed/.installed ray/.installed
+ENGINES = shells ssh mpi slurm node/.installed deepspeed/.installed ray/.installed xla/.installed
 engines: $(addprefix .engines/,$(ENGINES))  ## install what engine tests need (apt, npm, Python environments)
 
 # $(call packages,COMMANDS,PACKAGES): apt is asked only when a command is missing.
@@ -87,6 +87,15 @@ base = echo "import site; site.addsitedir('$(call purelib,$(VENV))')" > "$(call 
 	@echo "engines: Ray"
 	@$(call base,ray)
 	@$(call install,ray)
+	@touch $@
+
+# XLA on processors; its torch is a build for CUDA, whose libraries are stood in for.
+.engines/xla/.installed: tests/engines/requirements/xla.txt | .engines/xla/bin/python
+	@echo "engines: XLA"
+	@$(call packages,gcc nm,gcc binutils libc6-dev)
+	@$(call base,xla)
+	@$(call install,xla)
+	@.engines/xla/bin/python tests/tools/stand_in_libraries.py
 	@touch $@
 
 lint: $(VENV)/.dev $(VENV)/.checkout  ## ruff, pyright, the import contracts

@@ -36,6 +36,22 @@ group = placement_group([{"CPU": 1, "GPU": 4}] * 2, strategy="STRICT_SPREAD")
 each = [PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index) for index in range(2)]
 print(sorted(ray.get([where.options(scheduling_strategy=one).remote() for one in each])))
 """
+XLA = """
+import jobc, torch, torch_xla
+torch.manual_seed(0)
+device = torch_xla.device()
+model = torch.nn.Linear(8, 1).to(device)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for _ in range(40):
+    with torch.autocast("xla", dtype=torch.bfloat16):
+        loss = (model(torch.ones(4, 8, device=device)) - 3).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    torch_xla.sync()
+assert loss.item() < 0.1
+print("trained on", device.type)
+"""
 
 
 @pytest.fixture
@@ -66,3 +82,9 @@ def test_ray_runs_a_job_on_both_nodes(ray_cluster, folder):
     done = ray_cluster.run("ray", "job", "submit", "--working-dir", str(folder), "--", "python", "train.py")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[('127.0.0.2', '0,1,2,3'), ('127.0.0.3', '0,1,2,3')]" in done.stdout
+
+
+def test_xla_trains(run, folder):
+    """A model on the XLA device of the processors, in bf16."""
+    (folder / "train.py").write_text(XLA)
+    assert "trained on xla" in run("xla", "python", "train.py")

@@ -10,6 +10,7 @@ ENGINES = Path(__file__).parents[2] / ".engines"
 VARIABLES = {
     # An operator that DeepSpeed compiles is found again by the ninja that compiled it, so PATH is part of it.
     "deepspeed": {"DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": str(ENGINES / "deepspeed" / "extensions")},
+    "xla": {"PJRT_DEVICE": "CPU"},
 }
 
 
