@@ -5,20 +5,54 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..spec import Finding, ResolvedSpec, finding
+from ..spec.model import Cpu
 from ..spec.paradigms import DeepSpeed, Fsdp, Megatron
 
 
 def check(spec: ResolvedSpec) -> Iterator[Finding]:
     """Every contradiction of the chosen paradigm."""
     paradigm = spec.job.paradigm
-    if isinstance(paradigm, Fsdp) and paradigm.wrap != "size" and spec.origin("paradigm.min_parameters").explicit:
-        yield _without_effect(spec, "min_parameters", "sizes are not looked at", "add `wrap: size`, or remove it")
+    if isinstance(paradigm, Fsdp):
+        yield from _fsdp(spec, paradigm)
     if isinstance(paradigm, DeepSpeed):
         yield from _deepspeed(spec, paradigm)
     if isinstance(paradigm, Megatron):
         yield from _degrees(spec, paradigm)
         yield from _pipeline(spec, paradigm)
         yield from _idle(spec, paradigm)
+
+
+def _fsdp(spec: ResolvedSpec, paradigm: Fsdp) -> Iterator[Finding]:
+    if paradigm.wrap != "size" and spec.origin("paradigm.min_parameters").explicit:
+        yield _without_effect(spec, "min_parameters", "sizes are not looked at", "add `wrap: size`, or remove it")
+    if paradigm.offload and spec.job.processes == 1:
+        cause = "one process trains the model as it is, on its device"
+        yield _without_effect(spec, "offload", cause, "remove it; `hardware: cpu` trains in memory")
+    elif paradigm.offload and isinstance(spec.job.hardware, Cpu):
+        yield _without_effect(spec, "offload", "with `hardware: cpu` everything is in memory", "remove it")
+    if paradigm.sharding == "hybrid":
+        yield from _groups(spec, paradigm)
+    elif paradigm.replicate is not None:
+        cause = "`sharding: full` spreads the pieces over all processes"
+        yield _without_effect(spec, "replicate", cause, "add `sharding: hybrid`, or remove it")
+
+
+def _groups(spec: ResolvedSpec, paradigm: Fsdp) -> Iterator[Finding]:
+    """Groups of equal size, of at least two processes."""
+    processes, groups = spec.job.processes, paradigm.replicate
+    if groups is None:
+        cause = "`sharding: hybrid` spreads the pieces over groups of processes, and nothing says how many there are"
+        step = "add `replicate: 2` to `paradigm`; on several nodes each is a group"
+        yield finding("J107", cause, place=spec.place("paradigm.sharding"), next_step=step)
+    elif processes % groups or processes == groups:
+        place = spec.place("paradigm.replicate") or spec.place("paradigm.sharding")
+        cause = f"`paradigm.replicate: {groups}` makes that many groups of equal size, and the job has "
+        cause += "1 process" if processes == 1 else f"{processes} processes"
+        sizes = [number for number in range(2, processes) if processes % number == 0]
+        step = f"use {' or '.join(map(str, sizes))}" if sizes else "use `sharding: full`"
+        if processes == groups:
+            cause, step = f"{cause}, so that each holds the whole model", f"{step}, or `paradigm=ddp`"
+        yield finding("J327", cause, place=place, next_step=step)
 
 
 def _deepspeed(spec: ResolvedSpec, paradigm: DeepSpeed) -> Iterator[Finding]:

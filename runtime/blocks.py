@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 
 from torch import nn
 
@@ -60,6 +61,33 @@ def of_size(model: nn.Module, least: int) -> list[nn.Module]:
 
     left_over(model)
     return list({id(module): module for module in chosen}.values())
+
+
+def of_names(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
+    """The modules whose names match one of some patterns, by name.
+
+    Raises:
+        FindingsError: J508, a pattern matches none.
+    """
+    names = [name for name, _ in model.named_modules() if name]
+    found: dict[str, nn.Module] = {}
+    for pattern in patterns:
+        matching = [name for name in names if fnmatchcase(name, pattern)]
+        if not matching:
+            raise FindingsError((_unmatched(pattern, names, model),))
+        found |= {name: model.get_submodule(name) for name in matching}
+    return found
+
+
+def _unmatched(pattern: str, names: list[str], model: nn.Module) -> Finding:
+    near = did_you_mean(pattern, names)
+    shown = ", ".join(names[:8]) + (" and more" if len(names) > 8 else "")
+    step = f"the model has {shown}"
+    return finding(
+        "J508",
+        f"`paradigm.ignored` names `{pattern}`, and no module of the {type(model).__name__} has such a name",
+        next_step=step if near is None else f"{near}\n{step}",
+    )
 
 
 def candidates(model: nn.Module) -> list[str]:

@@ -195,7 +195,7 @@ class FullyShardedDataParallelPlugin(KwargsHandler):
     backward_prefetch: str | None = None
     mixed_precision_policy: Any = None
     auto_wrap_policy: str | Callable[..., Any] | None = None
-    cpu_offload: bool | None = None
+    cpu_offload: Any = None
     ignored_modules: Iterable[nn.Module] | str | None = None
     state_dict_type: str | None = None
     state_dict_config: Any = None

@@ -15,8 +15,7 @@ _FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "fsdp_version": ((None, 2), "use 2: jobc shards with `fully_shard`, which is FSDP2"),
     "backward_prefetch": ((None, "BACKWARD_PRE"), _ALWAYS),
     "mixed_precision_policy": ((None,), "use `mixed_precision`, or `precision` in the job"),
-    "cpu_offload": ((None, False), _LATER),
-    "ignored_modules": ((None,), _LATER),
+    "ignored_modules": ((None,), "name the modules in the job, with `paradigm.ignored`"),
     "state_dict_type": ((None, "FULL_STATE_DICT"), _LATER),
     "state_dict_config": ((None,), _LATER),
     "optim_state_dict_config": ((None,), _LATER),
@@ -28,7 +27,13 @@ _FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "activation_checkpointing_offload": ((None, False), _LATER),
     "cpu_ram_efficient_loading": ((None, False), _LATER),
 }
-_STRATEGIES: dict[str, bool] = {"FULL_SHARD": True, "1": True, "SHARD_GRAD_OP": False, "2": False}
+#: What each strategy frees after the forward pass, and over which processes it spreads the pieces.
+_STRATEGIES = {
+    ("FULL_SHARD", "1"): (True, "full"),
+    ("SHARD_GRAD_OP", "2"): (False, "full"),
+    ("HYBRID_SHARD", "4"): (True, "hybrid"),
+    ("HYBRID_SHARD_ZERO2", "_HYBRID_SHARD_ZERO2", "5"): (False, "hybrid"),
+}
 _POLICIES = {"no_wrap": "none", "size_based_wrap": "size"}
 _WORDS = {"true": True, "false": False}
 
@@ -43,11 +48,14 @@ def sharding(plugin: FullyShardedDataParallelPlugin, refusals: Refusals) -> dict
     strategy = plugin.sharding_strategy
     if strategy is not None:
         word = str(getattr(strategy, "name", strategy)).upper()
-        if word in _STRATEGIES:
-            found["reshard_after_forward"] = _STRATEGIES[word]
+        known = next((values for words, values in _STRATEGIES.items() if word in words), None)
+        if known is not None:
+            found["reshard_after_forward"], found["sharding"] = known
         else:
-            step = "use `FULL_SHARD` or `SHARD_GRAD_OP`; `paradigm=ddp` shards nothing"
+            step = "use `FULL_SHARD`, `SHARD_GRAD_OP` or `HYBRID_SHARD`; `paradigm=ddp` shards nothing"
             refusals.refuse("fsdp_plugin", f"`sharding_strategy={word}` cannot be honoured", step)
+    if plugin.cpu_offload is not None:
+        found["offload"] = _offloads(plugin.cpu_offload)
     if plugin.reshard_after_forward is not None:
         word = str(plugin.reshard_after_forward).lower()
         if word in _WORDS:
@@ -97,6 +105,13 @@ def _wrap(plugin: FullyShardedDataParallelPlugin, refusals: Refusals) -> Any:
     step = "use 'transformer_based_wrap', 'size_based_wrap' with `min_num_params`, 'no_wrap', or leave it away"
     refusals.refuse("fsdp_plugin", f"`auto_wrap_policy={word}` cannot be honoured", step)
     return None
+
+
+def _offloads(given: Any) -> bool:
+    """A truth value, FSDP1's CPUOffload, or one of FSDP2's policies."""
+    if type(given).__name__.endswith("Policy"):
+        return type(given).__name__ == "CPUOffloadPolicy"
+    return bool(getattr(given, "offload_params", given))
 
 
 def _word(backend: Any) -> str:

@@ -61,6 +61,7 @@ CODES: dict[str, Code] = {
     "J324": Code("error", "The document holds what looks like a secret's value."),
     "J325": Code("hint", "A variable in `env` is a setting of Accelerate, which jobc does not read."),
     "J326": Code("error", "The samples of a step are not those of its batches in all processes."),
+    "J327": Code("error", "Groups of processes do not fit the number of processes."),
     "J360": Code("error", "A target or launcher of a plugin cannot be imported."),
     "J361": Code("error", "A target or launcher of a plugin is not made as it should be, or fails."),
     "J362": Code("error", "A name of a target or launcher is given twice."),
@@ -120,4 +121,6 @@ CODES: dict[str, Code] = {
     "J528": Code("error", "A part of the state could not be read back from a checkpoint."),
     "J530": Code("error", "A name stands for something that jobc does not have yet."),
     "J531": Code("error", "The batches of the data are not of the size that the job says."),
+    "J532": Code("error", "An optimizer cannot step where the job keeps parameters."),
+    "J533": Code("error", "A module that is left out has parameters that are trained."),
 }

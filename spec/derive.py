@@ -42,12 +42,15 @@ def derive(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
         root = _set(root, ("launcher",), chosen, "the target" if given else "the number of processes")
     if root.get("paradigm") is None:
         root = _set(root, ("paradigm", "kind"), "ddp" if processes > 1 else "none", "the number of processes")
-    root = _batches(shape.normal(root), processes)
+    root = _groups(shape.normal(root))
+    root = _batches(root, processes)
     return _name(root) if root.get("name") is None else root
 
 
 def is_open(root: Mapping, path: TreePath) -> bool:
     """Whether a path is one that `derive` fills in."""
+    if path == _REPLICATE:
+        return _is_hybrid(root) and _value(root, path) is None
     if path[:1] == ("paradigm",):
         return root.get("paradigm") is None
     if path == ("launcher",):
@@ -203,6 +206,20 @@ def _slice(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
         source = "hardware.runtime" if spmd else "hardware.type"
         root = _set(root, ("hardware", "per_node"), 1 if spmd else per_node, source)
     return root
+
+
+_REPLICATE = ("paradigm", "replicate")
+
+
+def _groups(root: Mapping) -> Mapping:
+    """Each node has a group that holds the whole model, where pieces are spread over groups and nobody says which."""
+    if not _is_hybrid(root) or _value(root, _REPLICATE) is not None or _number(root, ("nodes", "count")) == 1:
+        return root
+    return _set(root, _REPLICATE, _number(root, ("nodes", "count")), "nodes")
+
+
+def _is_hybrid(root: Mapping) -> bool:
+    return _value(root, ("paradigm", "sharding")) == "hybrid"
 
 
 _ACCUMULATION, _MICRO_BATCH = ("training", "gradient_accumulation"), ("training", "micro_batch")

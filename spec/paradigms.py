@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from .parts import FrozenDict, Kind, Part, form, freeze
+from .parts import FrozenDict, Kind, Part, derived, form, freeze
 
 
 class NoParadigm(Kind, frozen=True, tag="none"):
@@ -55,8 +55,33 @@ class Fsdp(Kind, frozen=True, tag="fsdp"):
     """fully_shard: parameters, gradients and optimizer state are cut in one piece for each process."""
 
     sharding: Annotated[
-        Literal["full"], Meta(description="What is cut in pieces: `full` is parameters, gradients and optimizer state.")
+        Literal["full", "hybrid"],
+        Meta(
+            description="Over which processes the pieces are spread: `full` over all of them, `hybrid` over groups"
+            " that each hold the whole model; gradients are averaged over the groups."
+        ),
     ] = "full"
+    replicate: Annotated[
+        Annotated[int, Meta(ge=2, le=65536)] | None,
+        Meta(
+            description="Groups of processes that each hold the whole model with `sharding: hybrid`.",
+            extra_json_schema=derived("`nodes`, where `sharding` is `hybrid` and there are several"),
+        ),
+    ] = None
+    offload: Annotated[
+        bool,
+        Meta(
+            description="Keep parameters, gradients and optimizer state in memory, where the optimizer steps too, and"
+            " bring only what computes to the GPU."
+        ),
+    ] = False
+    ignored: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(
+            description="Modules whose parameters every process holds whole, by name, with `*` for any text; they are"
+            " not trained."
+        ),
+    ] = ()
     wrap: Annotated[
         Literal["auto", "none", "size"] | Annotated[tuple[ClassName, ...], Meta(min_length=1)],
         Meta(

@@ -179,12 +179,12 @@ def _cut(values: Any, like: Any) -> Any:
     mesh = getattr(like, "device_mesh", None)
     if mesh is None or not isinstance(values, dict):
         return values
-    from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415 - only sharded models need it
+    from ..strategies.cutting import cut_alike  # noqa: PLC0415 - only sharded models need it
 
     def cut(value: Any) -> Any:
         if not isinstance(value, Tensor) or hasattr(value, "device_mesh") or value.shape != like.shape:
             return value
-        return distribute_tensor(value.to(mesh.device_type), mesh, like.placements, src_data_rank=None)
+        return cut_alike(value, like)
 
     return {name: cut(value) for name, value in values.items()}
 

@@ -14,15 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from ...spec.findings import Finding, FindingsError, finding
 from ...spec.model import Fsdp
-from ..blocks import of_classes, of_size, repeated
+from ..blocks import of_classes, of_names, of_size, repeated
+from ..places import caller_place
 from ..world import World
 from .base import Strategy
+from .cutting import cut_alike
 from .shared import strays
 from .single import Single
 
@@ -51,6 +53,7 @@ class FullyShard(Single):
     options: Fsdp
     mesh: DeviceMesh
     policy: MixedPrecisionPolicy
+    offloading: OffloadPolicy
     is_main: bool
     replaced: dict[int, tuple[ref[nn.Parameter], ref[nn.Parameter]]] = field(default_factory=dict, repr=False)
     cut: dict[int, ref[nn.Parameter]] = field(default_factory=dict, repr=False)
@@ -64,11 +67,19 @@ class FullyShard(Single):
         if isinstance(model, FSDPModule):
             return model
         before = dict(model.named_parameters(remove_duplicate=False))
-        for module in self._units(model):
+        left = self._left_out(model)
+        for module in self._units(model, left):
             self._share(module)
             frees = self.options.reshard_after_forward
             reshard = None if frees and module is model else frees
-            fully_shard(module, mesh=self.mesh, reshard_after_forward=reshard, mp_policy=self.policy)
+            fully_shard(
+                module,
+                mesh=self.mesh,
+                reshard_after_forward=reshard,
+                mp_policy=self.policy,
+                offload_policy=self.offloading,
+                ignored_params=left,
+            )
             if not reshard:
                 self.lasting.add(module)
         self._note_replaced(before, dict(model.named_parameters(remove_duplicate=False)))
@@ -81,6 +92,8 @@ class FullyShard(Single):
         return model
 
     def adopt(self, optimizer: Optimizer) -> None:
+        if self.options.offload and any(group.get("capturable") for group in optimizer.param_groups):
+            raise FindingsError((_only_on_gpus(optimizer),))
         for group in optimizer.param_groups:
             group["params"] = [self._now(parameter) for parameter in group["params"]]
         for former in [parameter for parameter in optimizer.state if self._now(parameter) is not parameter]:
@@ -135,7 +148,8 @@ class FullyShard(Single):
         return state
 
     def layout(self) -> tuple[str, dict[str, int]]:
-        return "fsdp", {"shard": self.mesh.size()}
+        names = self.mesh.mesh_dim_names or ("shard",)
+        return "fsdp", {name.removeprefix("dp_"): self.mesh.size(place) for place, name in enumerate(names)}
 
     @property
     def own_gradients(self) -> bool:
@@ -194,11 +208,21 @@ class FullyShard(Single):
         whole = (part for part in parts if getattr(part, "_unsharded_param", None) is parameter)
         return next((part.sharded_param for part in whole), parameter)
 
-    def _units(self, model: nn.Module) -> list[nn.Module]:
+    def _units(self, model: nn.Module, left: set[nn.Parameter]) -> list[nn.Module]:
         """The modules that are gathered one at a time, inner ones first, and the model for what is left."""
         wrap = self.options.wrap
         chosen = _WRAPS[wrap](model, self.options.min_parameters) if isinstance(wrap, str) else of_classes(model, wrap)
-        return [*(module for module in chosen if module is not model), model]
+        parted = (module for module in chosen if not left or any(item not in left for item in module.parameters()))
+        return [*(module for module in parted if module is not model), model]
+
+    def _left_out(self, model: nn.Module) -> set[nn.Parameter]:
+        """The parameters of modules that `paradigm.ignored` names."""
+        named = of_names(model, self.options.ignored)
+        left = {item for module in named.values() for item in module.parameters()}
+        trained = [name for name, module in named.items() if any(item.requires_grad for item in module.parameters())]
+        if trained:
+            raise FindingsError((_trained(trained),))
+        return left
 
     def _share(self, module: nn.Module) -> None:
         """Gives all processes what the first one has, as DDP does, on the device."""
@@ -250,9 +274,33 @@ def build(kind: Fsdp, world: World, half: torch.dtype | None, reduce: torch.dtyp
     """The strategy `fsdp`; alone it is the strategy of one process."""
     if world.size == 1:
         return Single(world.device)
-    mesh = init_device_mesh(world.device.type, (world.size,))
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=None if half is None else reduce or torch.float32)
-    return FullyShard(world.device, kind, mesh, policy, world.is_main)
+    return FullyShard(world.device, kind, _mesh(kind, world), policy, _offloading(kind, world), world.is_main)
+
+
+def _mesh(kind: Fsdp, world: World) -> DeviceMesh:
+    """All processes in a row, or in as many rows as there are groups that hold the whole model."""
+    if kind.sharding == "full":
+        return init_device_mesh(world.device.type, (world.size,))
+    groups = kind.replicate or world.size // world.local_size
+    if groups < 2 or world.size % groups or world.size == groups:
+        cause = f"`sharding: hybrid` with {groups} group{'s' if groups > 1 else ''} does not fit {world.size} processes"
+        step = "let `paradigm.replicate` divide them into groups of equal size, at least two of at least two"
+        raise FindingsError((finding("J327", cause, next_step=step),))
+    return init_device_mesh(
+        world.device.type, (groups, world.size // groups), mesh_dim_names=("dp_replicate", "dp_shard")
+    )
+
+
+def _offloading(kind: Fsdp, world: World) -> OffloadPolicy:
+    """Where pieces are kept. In memory processes talk over gloo, on GPUs beside nccl."""
+    if not kind.offload:
+        return OffloadPolicy()
+    if world.backend is not None and "gloo" not in world.backend:
+        cause = f"`paradigm.offload` keeps parameters in memory, and processes that talk over {world.backend} cannot"
+        step = "leave the process group and its backend to jobc, which opens one for both"
+        raise FindingsError((finding("J510", f"{cause} exchange them there", next_step=step),))
+    return CPUOffloadPolicy(pin_memory=world.device.type != "cpu")
 
 
 def _of(part: Any) -> Iterator[Tensor]:
@@ -297,8 +345,22 @@ def _alike(value: Any, parameter: Any) -> Any:
     cut = isinstance(parameter, DTensor) and isinstance(value, Tensor) and not isinstance(value, DTensor)
     if not cut or value.shape != parameter.shape:
         return value
-    value = value.detach().to(parameter.device)
-    return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return cut_alike(value.detach(), parameter)
+
+
+def _only_on_gpus(optimizer: Optimizer) -> Finding:
+    cause = (
+        f"a {type(optimizer).__name__} with `capturable=True` steps on GPUs only, and `paradigm.offload` keeps"
+        " parameters in memory"
+    )
+    return finding("J532", cause, place=caller_place(), next_step="leave `capturable` away, or `paradigm.offload`")
+
+
+def _trained(names: Sequence[str]) -> Finding:
+    shown = ", ".join(f"`{name}`" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    cause = f"`paradigm.ignored` leaves out {shown}, whose parameters are trained; their gradients would stay in their"
+    step = "freeze them before `prepare` with `module.requires_grad_(False)`, or let the job not name them"
+    return finding("J533", f"{cause} process", place=caller_place(), next_step=step)
 
 
 def _left_behind(optimizer: Optimizer) -> Finding:

@@ -59,6 +59,7 @@ WORDS = {
     "tensor_parallel_plan": {"keys": ["*.q", "layers.*.up"], "values": ["colwise", "rowwise", "replicate"]},
     "cpu_affinity": ["0", "0-3", "4,6-7", "3-0"],
     "type": ["v6e-8", "v6e-16", "v3-8"],
+    "ignored": ["encoder", "*.norm"],
     "role": ["trainer"],
     "prefix": ["{rank}: ", "", "é "],
     "memory": ["512MiB", "8GiB"],

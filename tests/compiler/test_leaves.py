@@ -70,7 +70,10 @@ CHANGES = {
     "precision.reduce/bf16": ({**TWO, "precision": {"kind": "bf16"}, "paradigm": {"kind": "fsdp"}}, "bf16"),
     "precision.reduce/fp16": ({**TWO, "precision": {"kind": "fp16"}, "paradigm": {"kind": "fsdp"}}, "fp16"),
     "paradigm": (TWO, "fsdp"),
-    "paradigm.sharding": (kind("fsdp", block="paradigm"), "other"),
+    "paradigm.sharding": ({**TWO, "target": "inherit", "nodes": 2, "paradigm": {"kind": "fsdp"}}, "hybrid"),
+    "paradigm.replicate": (kind("fsdp", kind("cpu", per_node=8), "paradigm", sharding="hybrid", replicate=2), 4),
+    "paradigm.offload": ({**GPUS, "paradigm": {"kind": "fsdp"}}, True),
+    "paradigm.ignored": (kind("fsdp", block="paradigm"), ["encoder"]),
     "paradigm.wrap": (kind("fsdp", block="paradigm"), ["Block"]),
     "paradigm.min_parameters": ({**TWO, "paradigm": {"kind": "fsdp", "wrap": "size"}}, 1000),
     "paradigm.bucket_size_mb": (kind("ddp", block="paradigm"), 3),
@@ -129,6 +132,7 @@ REFUSED = {
 }
 
 _HONOURED, _RESUMING = "runtime/workers/honoured.py::check_", "runtime/workers/resuming.py::check_"
+_CONFORMING = "runtime/workers/conformance.py::check_"
 _KEEPING = "runtime/workers/keeping.py::check_"
 _WRAPPED, _COMPILED = (
     f"{_HONOURED}models_are_wrapped_as_the_job_says",
@@ -152,6 +156,10 @@ RUNTIME = {
     "paradigm.bucket_size_mb": _WRAPPED,
     "paradigm.broadcast_buffers": "runtime/workers/training.py::check_buffers_are_the_first_processes_or_their_own",
     "paradigm.comm_hook": f"{_HONOURED}gradients_are_sent_as_the_job_says",
+    "paradigm.sharding": f"{_CONFORMING}groups_each_hold_the_whole_model",
+    "paradigm.replicate": f"{_CONFORMING}groups_each_hold_the_whole_model",
+    "paradigm.offload": f"{_CONFORMING}optimizers_that_step_on_gpus_only_are_refused_where_parameters_are_in_memory",
+    "paradigm.ignored": f"{_CONFORMING}modules_that_are_left_out_stay_whole",
     "paradigm.wrap": f"{_HONOURED}models_are_cut_as_the_job_says",
     "paradigm.min_parameters": f"{_HONOURED}models_are_cut_as_the_job_says",
     "paradigm.reshard_after_forward": f"{_HONOURED}models_are_cut_as_the_job_says",

@@ -59,7 +59,7 @@ ONE = {"hardware": {"kind": "cpu"}, "paradigm": {"kind": "none"}}
         ({"fsdp_plugin": FullyShardedDataParallelPlugin(sharding_strategy="NO_SHARD")}, "`paradigm=ddp` shards nothing"),
         ({"fsdp_plugin": FullyShardedDataParallelPlugin(auto_wrap_policy="sizes")}, "transformer_based_wrap"),
         ({"fsdp_plugin": FullyShardedDataParallelPlugin(min_num_params=5)}, "size_based_wrap"),
-        ({"fsdp_plugin": FullyShardedDataParallelPlugin(cpu_offload=True)}, "`cpu_offload=True`"),
+        ({"fsdp_plugin": FullyShardedDataParallelPlugin(ignored_modules="a.*")}, "`paradigm.ignored`"),
         ({"dynamo_plugin": TorchDynamoPlugin(backend="eager", options={"a": 1})}, "`options` cannot be honoured"),
         ({"dynamo_plugin": TorchDynamoPlugin(backend="eager", mode="fast")}, "mode"),
         ({"dynamo_plugin": TorchDynamoPlugin(), "dynamo_backend": "eager"}, "there is a `dynamo_plugin` too"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import os
 import tempfile
 import warnings
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import torch
 from common import Accelerator, Stream, data, job, refuses, same
+from jobc import FullyShardedDataParallelPlugin
 from safetensors import safe_open
 from safetensors.torch import load_model
-from torch import nn
-from torch.distributed.fsdp import fully_shard
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import CPUOffload, CPUOffloadPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import mse_loss
 from torch.nn.parallel import DistributedDataParallel
@@ -23,6 +26,9 @@ SIZE = int(os.environ.get("WORLD_SIZE", "1"))
 RANK = int(os.environ.get("RANK", "0"))
 WHOLE = {"kind": "fsdp", "wrap": "none", "reshard_after_forward": False}
 STRATEGIES = [{"kind": "ddp"}, {"kind": "fsdp"}, {"kind": "fsdp", "wrap": ["Block", "Linear"]}, WHOLE]
+OFFLOADED = {"kind": "fsdp", "offload": True}
+HYBRID = {"kind": "fsdp", "sharding": "hybrid", "replicate": 2}
+STRATEGIES += [OFFLOADED] if SIZE == 2 else [HYBRID, {**HYBRID, "offload": True}] if SIZE == 4 else []
 CUT = [paradigm for paradigm in STRATEGIES if paradigm["kind"] == "fsdp"]
 
 
@@ -142,11 +148,11 @@ def plain_ddp():
     return model, model, model.no_sync
 
 
-def plain_fsdp():
+def plain_fsdp(**options):
     model = net()
     for block in model[1]:
-        fully_shard(block)
-    fully_shard(model)
+        fully_shard(block, **options)
+    fully_shard(model, **options)
 
     @contextlib.contextmanager
     def quiet():
@@ -162,7 +168,12 @@ def check_training_is_bitwise_that_of_plain_torch():
         return
     inputs, targets = data(32).tensors
     each = 8 // SIZE
-    for paradigm, plainly in (({"kind": "ddp"}, plain_ddp), ({"kind": "fsdp"}, plain_fsdp)):
+    in_memory = functools.partial(plain_fsdp, offload_policy=CPUOffloadPolicy(pin_memory=False))
+    pairs = [({"kind": "ddp"}, plain_ddp), ({"kind": "fsdp"}, plain_fsdp), (OFFLOADED, in_memory)]
+    if SIZE == 4:
+        mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
+        pairs.append((HYBRID, functools.partial(plain_fsdp, mesh=mesh)))
+    for paradigm, plainly in pairs:
         state, _ = train(paradigm, each, 2)
         model, plain, quiet = plainly()
         optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9)
@@ -547,3 +558,112 @@ def check_models_are_compiled_in_place():
     accelerator = accelerator_of({"kind": "ddp"}, training={"compile": {"backend": "eager", "regional": True}})
     with refuses("J511", "the Linear has none"):
         accelerator.prepare(nn.Linear(1, 1))
+
+
+def check_groups_each_hold_the_whole_model():
+    if SIZE != 4:
+        return
+    accelerator = accelerator_of(HYBRID)
+    ready = accelerator.prepare(net())
+    pieces = [None] * SIZE
+    distributed.all_gather_object(pieces, local(ready[0].weight).detach())
+    assert all(torch.equal(pieces[rank], pieces[(rank + 2) % 4]) for rank in range(SIZE))
+    assert same([torch.cat(pieces[:2])], [net()[0].weight])
+    assert accelerator._strategy.layout() == ("fsdp", {"replicate": 2, "shard": 2})
+    with refuses("J327", "4 processes"):
+        accelerator_of({**HYBRID, "replicate": 3})
+    with refuses("J327", "1 group"):  # one for each node, and this is one
+        Accelerator(fsdp_plugin=FullyShardedDataParallelPlugin(sharding_strategy="HYBRID_SHARD"))
+
+
+def check_optimizers_that_step_on_gpus_only_are_refused_where_parameters_are_in_memory():
+    if SIZE == 1:
+        return
+    accelerator = accelerator_of(OFFLOADED)
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters(), capturable=True)
+    with refuses("J532", "Adam with `capturable=True`", "conformance.py:"):
+        accelerator.prepare(model, optimizer)
+    del model, optimizer
+    for given, expected in (
+        (True, True),
+        (CPUOffloadPolicy(), True),
+        (CPUOffload(True), True),
+        (OffloadPolicy(), False),
+    ):
+        plugin = FullyShardedDataParallelPlugin(cpu_offload=given)
+        assert Accelerator(fsdp_plugin=plugin)._strategy.options.offload is expected
+    accelerator, model = accelerator_of(OFFLOADED), net()
+    ready, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), fused=True))
+    accelerator.backward(ready(torch.ones(2, 4)).sum())
+    optimizer.step()
+
+
+@contextlib.contextmanager
+def shared_folder(accelerator):
+    """A folder of all processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(accelerator._collectives.broadcast(folder))
+        accelerator.wait_for_everyone()
+
+
+def check_state_of_any_way_of_cutting_goes_on_in_any_other():
+    def steps(accelerator, ready, optimizer, count):
+        for step in range(count):
+            accelerator.backward(ready(torch.ones(2, 4) * (step + RANK)).sum())
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def begun(paradigm):
+        accelerator, model = accelerator_of(paradigm), net()
+        return accelerator, *accelerator.prepare(model, torch.optim.AdamW(model.parameters(), lr=0.1))
+
+    for paradigm, other in zip(STRATEGIES, [*STRATEGIES[1:], STRATEGIES[0]], strict=True):
+        accelerator, ready, optimizer = begun(paradigm)
+        steps(accelerator, ready, optimizer, 2)
+        with shared_folder(accelerator) as folder:
+            accelerator.save_state(folder / "kept")
+            steps(accelerator, ready, optimizer, 1)
+            expected = state_of(accelerator, ready)
+            for way, tolerance in ((paradigm, 0.0), (other, 1e-6)):
+                accelerator, ready, optimizer = begun(way)
+                accelerator.load_state(folder / "kept")
+                devices = {item.device.type for state in optimizer.optimizer.state.values() for item in state.values()}
+                assert devices == {"cpu"}
+                steps(accelerator, ready, optimizer, 1)
+                assert same(state_of(accelerator, ready).values(), expected.values(), tolerance), (paradigm, way)
+
+
+def check_modules_that_are_left_out_stay_whole():
+    if SIZE == 1:
+        return
+    for paradigm in CUT:
+        accelerator = accelerator_of({**paradigm, "ignored": ["1.0", "1.?.up"]})
+        model = net(seed=1 + RANK)
+        for module in (model[1][0], *(block.up for block in model[1])):
+            module.requires_grad_(requires_grad=False)
+        before = state_of(accelerator, model)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        ready, optimizer = accelerator.prepare(model, optimizer)
+        left = [name for name, item in ready.named_parameters() if not isinstance(item, DTensor)]
+        assert left == [
+            *("1.0.up.weight", "1.0.up.bias", "1.0.down.weight", "1.0.down.bias"),
+            *("1.1.up.weight", "1.1.up.bias", "1.2.up.weight", "1.2.up.bias"),
+        ]
+        accelerator.backward(ready(torch.ones(2, 4)).sum())
+        accelerator.clip_grad_norm_(ready.parameters(), 1.0)
+        optimizer.step()
+        after = state_of(accelerator, ready)
+        moved = {name for name in before if not torch.equal(before[name], after[name])}
+        assert moved == set(before) - set(left)
+        with shared_folder(accelerator) as folder:
+            accelerator.save_state(folder / "kept")
+            optimizer.zero_grad()
+            accelerator.backward(ready(torch.ones(2, 4)).sum())
+            optimizer.step()
+            accelerator.load_state(folder / "kept")
+            assert same(state_of(accelerator, ready).values(), after.values())
+        with refuses("J533", "`1.1.up`", "requires_grad_(False)"):
+            accelerator_of({**paradigm, "ignored": ["1.1.up"]}).prepare(net())
+        with refuses("J508", "`1.1.upp`", "did you mean `1.1.up`"):
+            accelerator_of({**paradigm, "ignored": ["1.1.upp"]}).prepare(net())
