@@ -28,6 +28,9 @@ from .quoting import shell, shell_command
 _TEMPLATES = Path(__file__).parent.parent / "templates"
 
 
+_ENDED = ("succeeded", "failed", "stopped")
+
+
 def render_shell(plan: LaunchPlan, here: Mapping[str, str]) -> str:
     """The script.
 
@@ -84,6 +87,15 @@ def _step(step: Step, plan: LaunchPlan, document: str) -> dict[str, object]:
             return {"kind": "run", "line": shell_command(step.command, step.timeout), "captures": captures}
         case CallApi():
             raise ValueError("a call of an API has no form in a shell")
+        case Report() if step.every is not None:
+            words = {
+                good: [
+                    word for word, state in step.states.items() if (state == "succeeded") == good and state in _ENDED
+                ]
+                for good in (True, False)
+            }
+            return {"kind": "wait", "line": shell_command(step.command), "pattern": shell(step.pattern),
+                    "good": words[True], "bad": words[False], "every": f"{step.every:g}"}  # fmt: skip
         case Report():
             return {"kind": "run", "line": shell_command(step.command), "captures": []}
         case RunForNodes():

@@ -31,6 +31,7 @@ PLANNED: tuple[Planned, ...] = (
     Planned("paradigm", "deepspeed", "use `paradigm=fsdp`, which cuts what ZeRO 3 cuts"),
     Planned("paradigm", "megatron", "use `paradigm=fsdp` where the model does not fit on one device"),
     Planned("precision", "fp8", "use `precision=bf16`"),
+    Planned("target", "tpu_pod", "`jobc plan --format sh` writes its steps as a script that you can run"),
 )
 
 

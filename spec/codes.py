@@ -62,6 +62,8 @@ CODES: dict[str, Code] = {
     "J325": Code("hint", "A variable in `env` is a setting of Accelerate, which jobc does not read."),
     "J326": Code("error", "The samples of a step are not those of its batches in all processes."),
     "J327": Code("error", "Groups of processes do not fit the number of processes."),
+    "J350": Code("error", "A slice of TPUs is not described completely."),
+    "J351": Code("error", "The type of TPU cannot be had in the way that was chosen."),
     "J360": Code("error", "A target or launcher of a plugin cannot be imported."),
     "J361": Code("error", "A target or launcher of a plugin is not made as it should be, or fails."),
     "J362": Code("error", "A name of a target or launcher is given twice."),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ...spec import ResolvedSpec
-from ...spec.targets import Inherit, Local, Ssh
-from . import inherit, local, ssh
+from ...spec.targets import Inherit, Local, Ssh, TpuPod
+from . import inherit, local, ssh, tpu_pod
 from .base import Target
 
-TARGETS: dict[type, Target] = {Local: local, Inherit: inherit, Ssh: ssh}
+TARGETS: dict[type, Target] = {Local: local, Inherit: inherit, Ssh: ssh, TpuPod: tpu_pod}
 
 
 def target_of(spec: ResolvedSpec) -> Target:

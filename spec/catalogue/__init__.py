@@ -39,6 +39,9 @@ class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     machine_type: str
     topologies: dict[str, str]
     devices: int = 1
+    runtime_version: str = ""
+    image: str = ""
+    boot_disk: str = ""
 
     def chips(self, number: int) -> int:
         """Chips of the type with this number."""
@@ -52,6 +55,10 @@ class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def per_host(self, number: int) -> int:
         """Devices of each machine of the type with this number."""
         return self.chips(number) // self.hosts(number) * self.devices
+
+    def machine(self, number: int) -> str:
+        """The type of machine of Compute Engine that the type with this number is made of."""
+        return self.machine_type.replace("-4t", f"-{self.chips(number) // self.hosts(number)}t")
 
     def has(self, number: int) -> bool:
         """Whether there is a type with this number. Of types in three dimensions only the smaller ones are listed."""

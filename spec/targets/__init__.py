@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .here import Inherit, Local
 from .ssh import Ssh
+from .tpu_pod import TpuPod
 
-Target = Local | Inherit | Ssh
+Target = Local | Inherit | Ssh | TpuPod

@@ -14,7 +14,12 @@ from jobc.spec import FindingsError
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GOLDEN = Path(__file__).parent / "golden"
 #: What a target needs to be told.
-TOLD = {"local": (), "inherit": (), "ssh": ("target.hosts=[n1,n2]",)}
+TOLD = {
+    "local": (),
+    "inherit": (),
+    "ssh": ("target.hosts=[n1,n2]",),
+    "tpu_pod": ("target.zone=us-west4-a", "hardware={kind: tpu, type: v5litepod-16}"),
+}
 PAIRS = {
     (str(kind.__struct_config__.tag), launcher): launcher in target.LAUNCHERS
     for kind, target in TARGETS.items()

@@ -1,0 +1,73 @@
+"""What each machine of a slice is given: a script that starts its processes, says how they are, and ends them.
+
+The machine finds out by itself which one of the slice it is, so that all get the same script.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from functools import cache
+from pathlib import Path
+
+from ...spec import ResolvedSpec
+from ...spec.hardware import Tpu
+from ..launchers import Launcher
+from ..launchers.base import Site, joined
+from ..plan import Command, Name, Ref, Text
+from ..quoting import node_command, script_word
+from .local import time_limit
+
+_BODY = Path(__file__).parent.parent.parent / "templates" / "tpu_pod" / "worker.sh"
+_KNOWN_THERE: frozenset[Name] = frozenset({"node", "head", "rank"})
+
+
+def site(spec: ResolvedSpec) -> Site:
+    """Where things are on a machine, from the folder of the script."""
+    several = spec.job.nodes.count > 1
+    return Site(
+        node=(Ref("node"),) if several else "0",
+        python="python3",
+        project="files",
+        logs=posixpath.relpath("logs", posixpath.join("files", spec.job.workdir)),
+        spec=(Ref("packed_spec"),),
+        address=(Ref("head"),) if several else "127.0.0.1",
+        output="stream",
+    )
+
+
+def worker_script(spec: ResolvedSpec, launcher: Launcher) -> Text:
+    """The script."""
+    commands = launcher.node_commands(spec, site(spec))
+    limit = time_limit(spec)
+    tagged = spec.job.processes == 1 or all(command.output == "tagged" for command in commands)
+    lines: list[Text] = [
+        "#!/bin/bash",
+        "# One machine of a slice of TPUs. Arguments: start, state, logs, follow or stop.",
+        joined("run=", script_word((Ref("run_id"),))),
+        f"nodes={spec.job.nodes.count} per_node={spec.job.processes_per_node} processes={len(commands)}",
+        joined("address=", script_word(spec.job.nodes.rendezvous.address or "")),
+        f"limit={'' if limit is None else f'{limit:g}'} tagged={'yes' if tagged else 'no'}",
+    ]
+    for index, command in enumerate(commands):
+        lines += [f"process_{index}() {{", *(joined("  ", text) for text in _process(spec, command)), "}"]
+    return joined(*(part for text in lines for part in (text, "\n")), _body())
+
+
+def _process(spec: ResolvedSpec, command: Command) -> tuple[Text, ...]:
+    """A command with what TPUs need to know; the job's own variables come after, and win."""
+    hardware = spec.job.hardware
+    own = isinstance(hardware, Tpu) and hardware.runtime == "torch_tpu" and spec.job.nodes.count > 1
+    told = (
+        "export PJRT_DEVICE=TPU",
+        *(
+            ('export TPU_WORKER_ID="$node" JOB_COMPLETION_INDEX="$node" TPU_WORKER_HOSTNAMES="$workers"',)
+            if own
+            else ()
+        ),
+    )
+    return (*told, "set -e", *node_command(command, _KNOWN_THERE))
+
+
+@cache
+def _body() -> str:
+    return _BODY.read_text(encoding="utf-8")
