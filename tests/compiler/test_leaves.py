@@ -22,6 +22,16 @@ TWO = {"script": "train.py", "hardware": {"kind": "cpu", "per_node": 2}}
 GPUS = {"script": "train.py", "hardware": {"kind": "gpu", "per_node": 2}}
 HOSTS = {**TWO, "target": {"kind": "ssh", "hosts": ["one", "two"]}}
 
+#: Slices of TPUs: of Cloud TPU, asked for in a queue, of Compute Engine.
+SLICE = {
+    "script": "train.py",
+    "hardware": {"kind": "tpu", "type": "v6e-16"},
+    "target": {"kind": "tpu_pod", "zone": "us-east5-b", "project": "project"},
+}
+QUEUED = {**SLICE, "target": {**SLICE["target"], "way": "queued_resource"}}
+ENGINE = {**SLICE, "target": {**SLICE["target"], "way": "compute_engine"}}
+RESERVED = {**ENGINE, "target": {**ENGINE["target"], "capacity": "reserved", "reservation": "ours"}}
+
 COMPILED = {**TWO, "training": {"compile": {"backend": "inductor"}}}
 BATCHED = {**TWO, "args": ["${training.gradient_accumulation}"], "training": {"global_batch": 16, "micro_batch": 4}}
 
@@ -99,6 +109,31 @@ CHANGES = {
     "target.rsync_args": (HOSTS, ["--bwlimit=9"]),
     "training.global_batch": (BATCHED, 32),
     "training.micro_batch": (TWO, 8),
+    "target.zone/tpu_pod": (SLICE, "us-central2-b"),
+    "target.project/tpu_pod": (SLICE, "other"),
+    "target.way/tpu_pod": (SLICE, "queued_resource"),
+    "target.name/tpu_pod": (SLICE, "mine"),
+    "target.existing/tpu_pod": ({**SLICE, "target": {**SLICE["target"], "name": "mine"}}, True),
+    "target.keep/tpu_pod": (SLICE, True),
+    "target.capacity/tpu_pod": (SLICE, "spot"),
+    "target.reservation/tpu_pod": (RESERVED, "theirs"),
+    "target.valid_until/tpu_pod": (QUEUED, "6h"),
+    "target.max_minutes/tpu_pod": (ENGINE, 90),
+    "target.runtime_version/tpu_pod": (SLICE, "tpu-ubuntu2204-base"),
+    "target.image/tpu_pod": (ENGINE, "debian-cloud/debian-12"),
+    "target.boot_disk_gb/tpu_pod": (ENGINE, 500),
+    "target.data_disks/tpu_pod": (SLICE, ["data"]),
+    "target.network/tpu_pod": (SLICE, "inside"),
+    "target.subnetwork/tpu_pod": (SLICE, "below"),
+    "target.internal_ips/tpu_pod": (SLICE, True),
+    "target.service_account/tpu_pod": (SLICE, "a@b.iam.gserviceaccount.com"),
+    "target.tags/tpu_pod": (SLICE, ["training"]),
+    "target.labels/tpu_pod": (SLICE, {"team": "one"}),
+    "target.user/tpu_pod": (SLICE, "someone"),
+    "target.exclude/tpu_pod": (SLICE, ["train.py"]),
+    "target.create_args/tpu_pod": (SLICE, ["--description=mine"]),
+    "target.ssh_args/tpu_pod": (SLICE, ["--plain"]),
+    "target.scp_args/tpu_pod": (SLICE, ["--compress"]),
     "training.gradient_accumulation": (TWO, 4),
     "training.gradient_clipping.norm": (TWO, 1),
     "training.gradient_clipping.value": (TWO, 1),
@@ -194,7 +229,8 @@ RUNTIME = {
     "training.debug": "runtime/test_watch.py::test_debug_mode_compares_calls_before_they_run",
 }
 
-IDLE = {item.kind for item in PLANNED}
+#: Kinds of which plans do nothing yet. A planned target has its plan.
+IDLE = {item.kind for item in PLANNED if item.block != "target"}
 
 
 def is_leaf(field):
