@@ -23,7 +23,7 @@ demo: $(VENV)/.demo $(VENV)/.checkout  ## set everything up, then plan and run a
 test: $(VENV)/.demo $(VENV)/.dev $(VENV)/.$(INSTALL)  ## set everything up, then run the whole test suite
 	cd tests && JOBC_TEST_INSTALL=$(INSTALL) ../$(VENV)/bin/python -m pytest $(ARGS)
 
-ENGINES = shells ssh mpi slurm node/.installed deepspeed/.installed ray/.installed xla/.installed
+ENGINES = shells ssh mpi slurm node/.installed deepspeed/.installed ray/.installed xla/.installed sagemaker3/.installed sagemaker2/.installed
 engines: $(addprefix .engines/,$(ENGINES))  ## install what engine tests need (apt, npm, Python environments)
 
 # $(call packages,COMMANDS,PACKAGES): apt is asked only when a command is missing.
@@ -96,6 +96,17 @@ base = echo "import site; site.addsitedir('$(call purelib,$(VENV))')" > "$(call 
 	@$(call base,xla)
 	@$(call install,xla)
 	@.engines/xla/bin/python tests/tools/stand_in_libraries.py
+	@touch $@
+
+# SageMaker's Python SDK in its two versions, with packages that .venv has in others.
+.engines/sagemaker3/.installed: tests/engines/requirements/sagemaker3.txt | .engines/sagemaker3/bin/python
+	@echo "engines: SageMaker's SDK, version 3"
+	@$(call install,sagemaker3)
+	@touch $@
+
+.engines/sagemaker2/.installed: tests/engines/requirements/sagemaker2.txt | .engines/sagemaker2/bin/python
+	@echo "engines: SageMaker's SDK, version 2"
+	@$(call install,sagemaker2)
 	@touch $@
 
 lint: $(VENV)/.dev $(VENV)/.checkout  ## ruff, pyright, the import contracts

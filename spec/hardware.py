@@ -69,6 +69,7 @@ Model = Literal[
     "rtx4090",
     "rtx6000ada",
     "rtx5090",
+    "rtxpro4500",
     "rtxpro6000",
     "h100",
     "h800",

@@ -88,3 +88,16 @@ def test_xla_trains(run, folder):
     """A model on the XLA device of the processors, in bf16."""
     (folder / "train.py").write_text(XLA)
     assert "trained on xla" in run("xla", "python", "train.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("sagemaker3", "from sagemaker.train import ModelTrainer"),
+        ("sagemaker2", "from sagemaker.pytorch import PyTorch"),
+    ],
+)
+def test_sagemaker_has_both_of_its_versions(run, folder, name, line):
+    """What files written for one of them import is there, and only in its environment."""
+    version = "from importlib.metadata import version; print(version('sagemaker'))"
+    assert run(name, "python", "-c", f"{line}; {version}").splitlines()[-1].startswith(f"{name[-1]}.")

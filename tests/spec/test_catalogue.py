@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import get_args
 
+import botocore.session
 import pytest
 import yaml
 from jobc.spec import shape
@@ -69,8 +70,7 @@ def test_machines_have_accelerators_of_the_catalogue():
 
 def test_every_machine_of_sagemaker_is_there():
     """botocore lists the types that SageMaker trains on; all with GPUs or Trainium are in the table."""
-    session = pytest.importorskip("botocore.session").get_session()
-    types = session.get_service_model("sagemaker").shape_for("TrainingInstanceType").enum
+    types = botocore.session.get_session().get_service_model("sagemaker").shape_for("TrainingInstanceType").enum
     ours = clouds()["aws"].types
     wanted = {name.removeprefix("ml.") for name in types if name[3] in "pg" or name.startswith("ml.trn")}
     assert wanted

@@ -6,10 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ENGINES = Path(__file__).parents[2] / ".engines"
+#: No account, and nothing that asks who calls or counts the calls.
+AWS = {
+    "AWS_ACCESS_KEY_ID": "none",
+    "AWS_SECRET_ACCESS_KEY": "none",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "SAGEMAKER_USER_CONFIG_OVERRIDE": str(Path(__file__).with_name("sagemaker.yaml")),
+}
 #: What commands of an environment need beside it.
 VARIABLES = {
     # An operator that DeepSpeed compiles is found again by the ninja that compiled it, so PATH is part of it.
     "deepspeed": {"DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": str(ENGINES / "deepspeed" / "extensions")},
+    "sagemaker3": AWS | {"SAGEMAKER_VALIDATE_ROLE": "false"},
+    "sagemaker2": AWS,
     "xla": {"PJRT_DEVICE": "CPU"},
 }
 
