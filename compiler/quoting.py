@@ -69,16 +69,19 @@ def node_word(text: Text, known_there: frozenset[Name]) -> Text:
 def node_command(command: Command, known_there: frozenset[Name]) -> tuple[Text, ...]:
     """A command of a node as lines of bash, the last of which takes the place of the shell.
 
+    Its words are made before a variable of the job can take the name of one of the script.
+
     Placeholders in `known_there` become variables that the script must have set: `node`, `head`, `port` and so on by
     their own names, and `per_node` where there is a `rank`.
     """
     words = [node_word(word, known_there) for word in command.argv]
     cwd = () if command.cwd is None else (("cd -- ", *_parts(node_word(command.cwd, known_there))),)
     return (
+        ("set --", *(part for word in words for part in (" ", *_parts(word)))),
         *(f'unset "${{!{prefix}@}}"' for prefix in command.unset),
         *((f"export {name}=", *_parts(node_word(text, known_there))) for name, text in sorted(command.env.items())),
         *cwd,
-        ("exec", *(part for word in words for part in (" ", *_parts(word)))),
+        'exec "$@"',
     )
 
 

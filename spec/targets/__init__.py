@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .here import Inherit, Local
+from .slurm import Slurm
 from .ssh import Ssh
 from .tpu_pod import TpuPod
 
-Target = Local | Inherit | Ssh | TpuPod
+Target = Local | Inherit | Ssh | Slurm | TpuPod

@@ -31,6 +31,9 @@ SLICE = {
 QUEUED = {**SLICE, "target": {**SLICE["target"], "way": "queued_resource"}}
 ENGINE = {**SLICE, "target": {**SLICE["target"], "way": "compute_engine"}}
 RESERVED = {**ENGINE, "target": {**ENGINE["target"], "capacity": "reserved", "reservation": "ours"}}
+SLURM = {**TWO, "target": {"kind": "slurm"}}
+SLURM_GPUS = {**GPUS, "target": {"kind": "slurm"}}
+CONTAINER = {**TWO, "target": {"kind": "slurm", "container_image": "image.sif"}}
 
 COMPILED = {**TWO, "training": {"compile": {"backend": "inductor"}}}
 BATCHED = {**TWO, "args": ["${training.gradient_accumulation}"], "training": {"global_batch": 16, "micro_batch": 4}}
@@ -104,7 +107,8 @@ CHANGES = {
     "target.jump": (HOSTS, "gate"),
     "target.connect_timeout": (HOSTS, 3),
     "target.folder": (HOSTS, "elsewhere"),
-    "target.exclude": (HOSTS, ["train.py"]),
+    "target.exclude/ssh": (HOSTS, ["train.py"]),
+    "target.exclude/slurm": (SLURM, "n1"),
     "target.ssh_args": (HOSTS, ["-4"]),
     "target.rsync_args": (HOSTS, ["--bwlimit=9"]),
     "training.global_batch": (BATCHED, 32),
@@ -134,6 +138,24 @@ CHANGES = {
     "target.create_args/tpu_pod": (SLICE, ["--description=mine"]),
     "target.ssh_args/tpu_pod": (SLICE, ["--plain"]),
     "target.scp_args/tpu_pod": (SLICE, ["--compress"]),
+    "target.partition/slurm": (SLURM, "gpu"),
+    "target.account/slurm": (SLURM, "lab"),
+    "target.qos/slurm": (SLURM, "high"),
+    "target.reservation/slurm": (SLURM, "week"),
+    "target.constraint/slurm": (SLURM, "h100|a100"),
+    "target.nodelist/slurm": (SLURM, "n[1-2]"),
+    "target.exclusive/slurm": (SLURM, True),
+    "target.gpus/slurm": (SLURM_GPUS, "gres"),
+    "target.gpu_type/slurm": (SLURM_GPUS, "h100"),
+    "target.cpus_per_task/slurm": (SLURM, 8),
+    "target.memory/slurm": (SLURM, "8GiB"),
+    "target.requeue/slurm": (SLURM, True),
+    "target.signal_before/slurm": (SLURM, 60),
+    "target.container_image/slurm": (SLURM, "image.sif"),
+    "target.container_runtime/slurm": (CONTAINER, "apptainer"),
+    "target.container_mounts/slurm": (CONTAINER, ["/data"]),
+    "target.export/slurm": (SLURM, ["PATH"]),
+    "target.extra/slurm": (SLURM, ["--licenses=a:1"]),
     "training.gradient_accumulation": (TWO, 4),
     "training.gradient_clipping.norm": (TWO, 1),
     "training.gradient_clipping.value": (TWO, 1),

@@ -18,6 +18,7 @@ TOLD = {
     "local": (),
     "inherit": (),
     "ssh": ("target.hosts=[n1,n2]",),
+    "slurm": ("nodes=2",),
     "tpu_pod": ("target.zone=us-west4-a", "hardware={kind: tpu, type: v5litepod-16}"),
 }
 PAIRS = {
