@@ -19,7 +19,7 @@ from ..launchers.base import Site, joined
 from ..plan import Argv, Capture, Command, NodeGroup, Ref, Report, RunCommand, Standing, WriteFile
 from .base import Deployment
 from .local import inputs, missing_files, time_limit
-from .slurm_scripts import STATUS, batch_script, task_script
+from .slurm_scripts import STATUS, STOP, batch_script, task_script
 
 LAUNCHERS = frozenset({"python", "torchrun"})
 DEPENDS = True
@@ -130,15 +130,13 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
             WriteFile(path=(Ref("run_dir"), "/task.sh"), content=task_script(spec, commands), mode=0o700),
             WriteFile(path=(Ref("run_dir"), "/job.sbatch"), content=batch, mode=0o700),
             WriteFile(path=(Ref("run_dir"), "/status.sh"), content=STATUS, mode=0o700),
+            WriteFile(path=(Ref("run_dir"), "/stop.sh"), content=STOP, mode=0o700),
             RunCommand(command=_submission(spec, target), captures=(Capture(name="job_id", pattern=r"^(\d+)\b"),)),
         ),
         status=(_report(None),),
         wait=(_report(_EVERY),),
         logs=(_shown(),),
-        stop=(
-            RunCommand(command=Command(argv=("scancel", "--state=PENDING", (_JOB,)))),
-            RunCommand(command=Command(argv=("scancel", "--batch", "--signal=TERM", "--state=RUNNING", (_JOB,)))),
-        ),
+        stop=(RunCommand(command=Command(argv=("bash", (Ref("run_dir"), "/stop.sh"), (_JOB,)))),),
         preflight=(RunCommand(command=gate),),
         inputs=inputs(spec),
     )

@@ -96,7 +96,7 @@ def task_script(spec: ResolvedSpec, commands: Sequence[Command]) -> Text:
 
 
 _BEFORE = """\
-rm -f ended interrupted
+rm -f ended failed interrupted
 
 ended() {
   printf '%s\\n' "$*" >ended.new && mv -f ended.new ended
@@ -135,6 +135,7 @@ while
 do :; done
 if [ -n "$asked" ]; then kill "$asking"; fi
 if [ "$code" = 0 ] && [ -e interrupted ]; then code=143; fi
+if [ "$code" != 0 ] && [ -e failed ]; then code=$(<failed); fi
 
 if [ "$code" = 0 ]; then
   ended COMPLETED 0
@@ -178,6 +179,8 @@ if [ -n "$asked" ] && [ "$code" != 0 ]; then
   : >"$run_dir/interrupted"
   code=0
 fi
+# The first one counts: those that it ends have codes of their own.
+if [ "$code" != 0 ]; then (set -C && echo "$code" >"$run_dir/failed") 2>/dev/null; fi
 exit "$code\""""
 
 #: What says how a job is: slurmctld, which forgets jobs after some minutes, accounting, or how the batch script ended.
@@ -195,5 +198,20 @@ case ${word%% *} in
   OUT_OF_MEMORY) echo OUT_OF_MEMORY 137 ;;
   PREEMPTED) echo PREEMPTED 143 ;;
   *) echo "${word%% *}" ;;
+esac
+"""
+
+#: A job that runs is asked to save before it ends; one that has ended is left alone.
+STOP = """\
+#!/bin/bash
+word=$(squeue --noheader --states=all --jobs="$1" --format=%T 2>&1)
+case $word in
+  RUNNING) scancel --batch --signal=TERM "$1" ;;
+  PENDING | CONFIGURING | SUSPENDED | STOPPED | REQUEUE* | SPECIAL_EXIT) scancel "$1" ;;
+  *"Invalid job id"* | [A-Z]*[A-Z]) ;;
+  *)
+    echo "$word" >&2
+    exit 1
+    ;;
 esac
 """
