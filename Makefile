@@ -23,7 +23,7 @@ demo: $(VENV)/.demo $(VENV)/.checkout  ## set everything up, then plan and run a
 test: $(VENV)/.demo $(VENV)/.dev $(VENV)/.$(INSTALL)  ## set everything up, then run the whole test suite
 	cd tests && JOBC_TEST_INSTALL=$(INSTALL) ../$(VENV)/bin/python -m pytest $(ARGS)
 
-ENGINES = shells ssh mpi slurm node/.installed deepspeed/.installed ray/.installed xla/.installed sagemaker3/.installed sagemaker2/.installed
+ENGINES = shells ssh mpi slurm node/.installed deepspeed/.installed ray/.installed xla/.installed sagemaker3/.installed sagemaker2/.installed kubernetes/.installed pods
 engines: $(addprefix .engines/,$(ENGINES))  ## install what engine tests need (apt, npm, Python environments)
 
 # $(call packages,COMMANDS,PACKAGES): apt is asked only when a command is missing.
@@ -108,6 +108,19 @@ base = echo "import site; site.addsitedir('$(call purelib,$(VENV))')" > "$(call 
 	@echo "engines: SageMaker's SDK, version 2"
 	@$(call install,sagemaker2)
 	@touch $@
+
+# What manifests for Kubernetes hold, as published.
+.engines/kubernetes/.installed: tests/engines/requirements/kubernetes.txt | .engines/kubernetes/bin/python
+	@echo "engines: models of Kubernetes"
+	@$(call base,kubernetes)
+	@$(call install,kubernetes)
+	@touch $@
+
+# podman, which runs a pod without a cluster: tests/tools/pods.py.
+.engines/pods:
+	@echo "engines: podman"
+	@$(call packages,podman runc conmon,podman runc conmon catatonit netavark)
+	@mkdir -p .engines && touch $@
 
 lint: $(VENV)/.dev $(VENV)/.checkout  ## ruff, pyright, the import contracts
 	$(VENV)/bin/ruff format --check .

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from environments import Environment
+from pods import Podman
+from pods import missing as podman_is_missing
 from ray_nodes import Ray
 from slurm import Slurm
 from slurm import missing as slurm_is_missing
@@ -123,3 +125,16 @@ def ray_cluster(engine):
             yield cluster
         finally:
             cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def podman(tmp_path_factory):
+    """Runs pods to their end; their image is this machine."""
+    if why := podman_is_missing():
+        pytest.skip(why)
+    pods = Podman(tmp_path_factory.mktemp("podman"))
+    try:
+        pods.start()
+        yield pods
+    finally:
+        pods.stop()

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 
 import pytest
 from ports import free_ports
@@ -101,3 +102,37 @@ def test_sagemaker_has_both_of_its_versions(run, folder, name, line):
     """What files written for one of them import is there, and only in its environment."""
     version = "from importlib.metadata import version; print(version('sagemaker'))"
     assert run(name, "python", "-c", f"{line}; {version}").splitlines()[-1].startswith(f"{name[-1]}.")
+
+
+MODELS = """
+import kubernetes_validate
+from kubeflow.training.models import KubeflowOrgV1PyTorchJob
+from kubeflow_trainer_api.models import JobsetV1alpha2JobSet, TrainerV1alpha1TrainJob
+pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "b", "imag": "c"}]}}
+try:
+    kubernetes_validate.validate(pod, "1.37", strict=True)
+except kubernetes_validate.ValidationError as refused:
+    print("refused:", refused.message)
+"""
+
+
+def test_models_of_kubernetes_refuse_what_they_do_not_know(run, folder):
+    """A field that no pod has is named."""
+    (folder / "check.py").write_text(MODELS)
+    assert "refused:" in (seen := run("kubernetes", "python", "check.py"))
+    assert "'imag' was unexpected" in seen
+
+
+def test_podman_runs_a_pod_to_its_end(podman):
+    """Each container's output and exit code; the image has this machine's Python, with torch and jobc."""
+    script = "import os, jobc, torch; print(os.environ['SAID'], torch.ones(1).item()); raise SystemExit(3)"
+    trains = {
+        "name": "trains",
+        "image": "localhost/machine:1",
+        "command": [sys.executable, "-c", script],
+        "env": [{"name": "SAID", "value": "it's $HOME"}],
+    }
+    passes = {"name": "passes", "image": "localhost/machine:1", "command": ["bash", "-c", "echo passed"]}
+    spec = {"restartPolicy": "Never", "containers": [trains, passes]}
+    ended = podman.play({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": spec})
+    assert ended == {"trains": (3, "it's $HOME 1.0\n"), "passes": (0, "passed\n")}
