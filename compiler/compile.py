@@ -35,7 +35,7 @@ def compile_plan(spec: ResolvedSpec) -> LaunchPlan:
         wait=deployment.wait,
         stop=deployment.stop,
         preflight=deployment.preflight,
-        secrets=spec.job.secrets,
+        secrets=spec.job.secrets if deployment.secrets is None else deployment.secrets,
         output=logs.output(spec),
         inputs=deployment.inputs,
         findings=findings,

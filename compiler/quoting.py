@@ -85,6 +85,14 @@ def node_command(command: Command, known_there: frozenset[Name]) -> tuple[Text, 
     )
 
 
+def unexpandable(line: Text) -> Text:
+    """A line of bash without `$(` and `$$`, which Kubernetes reads in the commands of containers as its own.
+
+    Both may stand in quoted words only, which is where what a job says stands.
+    """
+    return tuple(re.sub(r"\$(?=[$(])", "$''", part) if isinstance(part, str) else part for part in _parts(line))
+
+
 def _parts(text: Text) -> tuple[str | Ref, ...]:
     return (text,) if isinstance(text, str) else text
 

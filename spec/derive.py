@@ -94,6 +94,7 @@ _PATHS: tuple[TreePath, ...] = (
     ("logging", "folder"),
     ("target", "hosts_file"),
     ("target", "config"),
+    ("target", "kubeconfig"),
     ("paradigm", "config_file"),
     ("paradigm", "hostfile"),
 )

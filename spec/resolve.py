@@ -37,6 +37,7 @@ _TEXTS: tuple[TreePath, ...] = (
     ("setup",),
     ("launcher_args",),
     ("nodes", "rendezvous", "conf"),
+    ("target", "node_selector"),
 )  # settings whose scalars keep the text they were written as
 
 

@@ -26,7 +26,7 @@ INTERPOLATION = "#/$defs/interpolation"
 SHORTHANDS = {"Nodes": "count", "Compile": "backend", "Offload": "device", "GradientClipping": "norm"}
 
 #: Leaves that keep the text they were written as, so that any scalar may stand there.
-TEXTS = frozenset({"args", "command", "env", "setup", "launcher_args", "conf"})
+TEXTS = frozenset({"args", "command", "env", "setup", "launcher_args", "conf", "node_selector"})
 
 Schema = dict[str, Any]
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from ...spec import ResolvedSpec
-from ...spec.targets import Inherit, Local, Slurm, Ssh, TpuPod
-from . import inherit, local, slurm, ssh, tpu_pod
+from ...spec.targets import Inherit, Kubernetes, Local, Slurm, Ssh, TpuPod
+from . import inherit, kubernetes, local, slurm, ssh, tpu_pod
 from .base import Target
 
-TARGETS: dict[type, Target] = {Local: local, Inherit: inherit, Ssh: ssh, Slurm: slurm, TpuPod: tpu_pod}
+TARGETS: dict[type, Target] = {
+    Local: local,
+    Inherit: inherit,
+    Ssh: ssh,
+    Slurm: slurm,
+    Kubernetes: kubernetes,
+    TpuPod: tpu_pod,
+}
 
 
 def target_of(spec: ResolvedSpec) -> Target:

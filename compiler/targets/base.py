@@ -13,7 +13,10 @@ from ..plan import NodeGroup, Step
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
-    """What a target makes of a job: its nodes and the steps of every verb."""
+    """What a target makes of a job: its nodes and the steps of every verb.
+
+    `secrets` are those whose values this machine has to have, all of the job's unless the target says otherwise.
+    """
 
     nodes: tuple[NodeGroup, ...]
     submit: tuple[Step, ...]
@@ -24,6 +27,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     follow: tuple[Step, ...] = ()
     wait: tuple[Step, ...] = ()
     preflight: tuple[Step, ...] = ()
+    secrets: tuple[str, ...] | None = None
 
 
 class Target(Protocol):

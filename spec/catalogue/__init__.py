@@ -42,6 +42,7 @@ class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runtime_version: str = ""
     image: str = ""
     boot_disk: str = ""
+    gke: str = ""
 
     def chips(self, number: int) -> int:
         """Chips of the type with this number."""

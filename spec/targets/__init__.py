@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .here import Inherit, Local
+from .kubernetes import Kubernetes
 from .slurm import Slurm
 from .ssh import Ssh
 from .tpu_pod import TpuPod
 
-Target = Local | Inherit | Ssh | Slurm | TpuPod
+Target = Local | Inherit | Ssh | Slurm | Kubernetes | TpuPod

@@ -21,6 +21,7 @@ TESTS = Path(__file__).parents[1]
 TWO = {"script": "train.py", "hardware": {"kind": "cpu", "per_node": 2}}
 GPUS = {"script": "train.py", "hardware": {"kind": "gpu", "per_node": 2}}
 HOSTS = {**TWO, "target": {"kind": "ssh", "hosts": ["one", "two"]}}
+PODS = {**TWO, "target": {"kind": "kubernetes", "image": "one"}}
 
 #: Slices of TPUs: of Cloud TPU, asked for in a queue, of Compute Engine.
 SLICE = {
@@ -156,6 +157,25 @@ CHANGES = {
     "target.container_mounts/slurm": (CONTAINER, ["/data"]),
     "target.export/slurm": (SLURM, ["PATH"]),
     "target.extra/slurm": (SLURM, ["--licenses=a:1"]),
+    "target.api/kubernetes": (PODS, "jobset"),
+    "target.image/kubernetes": (PODS, "two"),
+    "target.folder/kubernetes": (PODS, "/elsewhere"),
+    "target.runtime/kubernetes": (PODS, "other"),
+    "target.namespace/kubernetes": (PODS, "team"),
+    "target.context/kubernetes": (PODS, "other"),
+    "target.kubeconfig/kubernetes": (PODS, "kube.conf"),
+    "target.volumes/kubernetes": (PODS, {"/data": "claim:data"}),
+    "target.shared_memory/kubernetes": (PODS, "16Gi"),
+    "target.cpu/kubernetes": (PODS, 8),
+    "target.memory/kubernetes": (PODS, "64Gi"),
+    "target.gpu_resource/kubernetes": ({**GPUS, "target": {"kind": "kubernetes"}}, "example.com/gpu"),
+    "target.node_selector/kubernetes": (PODS, {"pool": "training"}),
+    "target.tolerations/kubernetes": (PODS, ["pool=training:NoSchedule"]),
+    "target.service_account/kubernetes": (PODS, "trainer"),
+    "target.secret/kubernetes": ({**PODS, "secrets": ["A"], "target": {"kind": "kubernetes", "secret": "one"}}, "two"),
+    "target.image_pull_secrets/kubernetes": (PODS, ["registry"]),
+    "target.grace_seconds/kubernetes": (PODS, 120),
+    "target.extra/kubernetes": (PODS, {"metadata": {"labels": {"team": "one"}}}),
     "training.gradient_accumulation": (TWO, 4),
     "training.gradient_clipping.norm": (TWO, 1),
     "training.gradient_clipping.value": (TWO, 1),

@@ -20,6 +20,7 @@ TOLD = {
     "ssh": ("target.hosts=[n1,n2]",),
     "slurm": ("nodes=2",),
     "tpu_pod": ("target.zone=us-west4-a", "hardware={kind: tpu, type: v5litepod-16}"),
+    "kubernetes": ("target.image=registry/train:1",),
 }
 PAIRS = {
     (str(kind.__struct_config__.tag), launcher): launcher in target.LAUNCHERS
@@ -43,6 +44,8 @@ def test_plan_is_the_committed_one(tmp_path, monkeypatch, golden, example, targe
     words = (f"target={target}", f"launcher={launcher}", *TOLD[target])
     if launcher == "python":
         words += ("nodes.max_restarts=0",)  # it has no agent that could start anything again
+    if (target, launcher) == ("kubernetes", "python"):
+        words += ("hardware.per_node=1",)  # it starts one process in a pod
     spec = load("job.yaml", words, env={})
     made = plan(spec)
     blocks = body(made, spec, Paint(color=False), 110)[1:]
