@@ -40,7 +40,7 @@ TEXTS = [
     "%s",
     "\\${x}",
 ]
-#: Texts that leaves of a form of their own take.
+#: Texts that leaves of a form of their own take, by name, or by the kind that they belong to and name.
 WORDS = {
     "script": ["train.py", "other.py", "missing.py"],
     "module": ["pkg.train", "train"],
@@ -70,6 +70,23 @@ WORDS = {
     "prefix": ["{rank}: ", "", "é "],
     "memory": ["512MiB", "8GiB"],
     "backend": ["inductor", "eager", "none"],
+    "kubernetes.image": ["registry/train:1"],
+    "kubernetes.folder": ["/workspace"],
+    "kubernetes.memory": ["64Gi"],
+    "runtime": ["torch-distributed"],
+    "namespace": ["team"],
+    "volumes": {
+        "keys": ["/data", "/dev/shm", "/workspace/checkpoints"],
+        "values": ["claim:a:ro", "host:/mnt", "scratch"],
+    },
+    "shared_memory": ["16Gi"],
+    "gpu_resource": ["example.com/gpu"],
+    "node_selector": {"keys": ["pool", "cloud.google.com/gke-tpu-topology"], "values": ["training", "2x2"]},
+    "tolerations": ["nvidia.com/gpu", "pool=training:NoSchedule"],
+    "service_account": ["trainer"],
+    "secret": ["keys"],
+    "image_pull_secrets": ["registry"],
+    "extra": {"keys": ["metadata", "other"], "values": [{"labels": {"a": "b"}}, [1, "x"], None]},
 }
 
 
@@ -78,6 +95,7 @@ class Documents:
 
     def __init__(self, seed):
         self.random = random.Random(seed)
+        self.kind = ""
 
     def document(self):
         keys = dict(shape.job_schema()["properties"])
@@ -105,7 +123,10 @@ class Documents:
             word = self.random.choice(list(choices))
             if self.random.random() < 0.3:
                 return word
-            return {"kind": word, **self.block(choices[word]["properties"], chance=0.3)}
+            self.kind = word
+            found = {"kind": word, **self.block(choices[word]["properties"], chance=0.3)}
+            self.kind = ""
+            return found
         return self.block(shape.properties(schema), chance=0.3)
 
     def leaf(self, key, schema):
@@ -122,16 +143,19 @@ class Documents:
             return pick([word for word in leaf["enum"] if word is not None])
         kinds = leaf["type"] if isinstance(leaf["type"], list) else [leaf["type"]]
         if "object" in kinds:
-            pools = WORDS[key]
+            pools = self.words(key)
             return {pick(pools["keys"]): pick(pools["values"]) for _ in range(self.random.randint(0, 2))}
         if "array" in kinds:
             least = leaf.get("minItems", 0)
             return [self.leaf(key, leaf["items"]) for _ in range(self.random.randint(least, max(least, 3)))]
         if "string" in kinds:
-            return pick(WORDS.get(key, TEXTS))
+            return pick(self.words(key))
         if "boolean" in kinds:
             return pick([True, False])
         return self.number(leaf, whole="integer" in kinds)
+
+    def words(self, key):
+        return WORDS.get(f"{self.kind}.{key}", WORDS.get(key, TEXTS))
 
     def number(self, leaf, *, whole):
         low = leaf.get("minimum", leaf.get("exclusiveMinimum", 0) + (1 if whole else 0.125))
