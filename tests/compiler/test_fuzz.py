@@ -73,20 +73,20 @@ WORDS = {
     "kubernetes.image": ["registry/train:1"],
     "kubernetes.folder": ["/workspace"],
     "kubernetes.memory": ["64Gi"],
-    "runtime": ["torch-distributed"],
-    "namespace": ["team"],
-    "volumes": {
+    "kubernetes.runtime": ["torch-distributed"],
+    "kubernetes.namespace": ["team"],
+    "kubernetes.volumes": {
         "keys": ["/data", "/dev/shm", "/workspace/checkpoints"],
         "values": ["claim:a:ro", "host:/mnt", "scratch"],
     },
-    "shared_memory": ["16Gi"],
-    "gpu_resource": ["example.com/gpu"],
-    "node_selector": {"keys": ["pool", "cloud.google.com/gke-tpu-topology"], "values": ["training", "2x2"]},
-    "tolerations": ["nvidia.com/gpu", "pool=training:NoSchedule"],
-    "service_account": ["trainer"],
-    "secret": ["keys"],
-    "image_pull_secrets": ["registry"],
-    "extra": {"keys": ["metadata", "other"], "values": [{"labels": {"a": "b"}}, [1, "x"], None]},
+    "kubernetes.shared_memory": ["16Gi"],
+    "kubernetes.gpu_resource": ["example.com/gpu"],
+    "kubernetes.node_selector": {"keys": ["pool", "cloud.google.com/gke-tpu-topology"], "values": ["training", "2x2"]},
+    "kubernetes.tolerations": ["nvidia.com/gpu", "pool=training:NoSchedule"],
+    "kubernetes.service_account": ["trainer"],
+    "kubernetes.secret": ["keys"],
+    "kubernetes.image_pull_secrets": ["registry"],
+    "kubernetes.extra": {"keys": ["metadata", "other"], "values": [{"labels": {"a": "b"}}, [1, "x"], None]},
 }
 
 
