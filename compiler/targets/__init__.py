@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ...spec import ResolvedSpec
-from ...spec.targets import Inherit, Kubernetes, Local, Slurm, Ssh, TpuPod
-from . import inherit, kubernetes, local, slurm, ssh, tpu_pod
+from ...spec.targets import Inherit, Kubernetes, Local, Ray, Slurm, Ssh, TpuPod
+from . import inherit, kubernetes, local, ray, slurm, ssh, tpu_pod
 from .base import Target
 
 TARGETS: dict[type, Target] = {
@@ -13,6 +13,7 @@ TARGETS: dict[type, Target] = {
     Ssh: ssh,
     Slurm: slurm,
     Kubernetes: kubernetes,
+    Ray: ray,
     TpuPod: tpu_pod,
 }
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from ...spec import Finding, ResolvedSpec, finding
 from ...spec.model import Gpu
 from ...spec.targets.ssh import Ssh
+from ..held import held_script
 from ..launchers import Launcher
 from ..launchers.base import Site, joined
 from ..plan import Argv, Command, NodeGroup, Ref, RunForNodes, StartNodes, Step, Text, WriteFile
@@ -117,7 +118,7 @@ def _preflight(spec: ResolvedSpec, target: Ssh) -> Command:
 def _over_ssh(spec: ResolvedSpec, target: Ssh, command: Command, site: Site) -> Command:
     return Command(
         argv=(*_ssh(target), (Ref("host"),), "exec bash -s"),
-        stdin=_script(spec, command, site),
+        stdin=held_script(spec, command, site),
         ranks=command.ranks,
         output="capture" if command.output == "inherit" else command.output,
         host=(Ref("host"),),
@@ -165,53 +166,3 @@ def _copy(spec: ResolvedSpec, target: Ssh) -> Command:
         host=(Ref("host"),),
         title="rsync",
     )  # fmt: skip
-
-
-def _script(spec: ResolvedSpec, command: Command, site: Site) -> Text:
-    """What bash is given on the machine: the command in a session of its own, ended when the connection is.
-
-    All of it is one function, so that bash has read everything before it starts; what comes after is the connection's
-    end. `JOBC_RUN` marks every process of this script, so that none is left where one ignores being asked to end.
-    """
-    exports: list[Text] = [joined(f"  export {name}=", script_word(text)) for name, text in sorted(command.env.items())]
-    secrets: list[Text] = [(f"  export {name}=", Ref("secret", name, quote=True)) for name in spec.job.secrets]
-    unset = [f'  unset "${{!{prefix}@}}"' for prefix in command.unset]
-    words = joined("  setsid", *(part for word in command.argv for part in (" ", script_word(word))))
-    lines: list[Text] = [
-        "main() {",
-        "  set -e",
-        "  umask 077",
-        joined("  cd -- ", script_word(command.cwd or site.project)),
-        joined("  mkdir -p -- ", script_word(site.logs)),
-        *unset,
-        joined("  export JOBC_RUN=", script_word((Ref("run_id"),)), '."$$"'),
-        *exports,
-        *secrets,
-        "  exec 3<&0",
-        joined(words, " </dev/null 3<&- &"),
-        "  set +e",
-        _REST,
-        "}",
-        "main",
-        "",
-    ]
-    return joined(*(part for line in lines for part in (line, "\n")))
-
-
-_REST = """\
-  child=$!
-  (
-    while read -r _ <&3; do :; done
-    kill -TERM -- "-$child"
-    sleep 30
-    kill -KILL -- "-$child"
-  ) >/dev/null 2>&1 &
-  watch=$!
-  exec 3<&-
-  wait "$child"
-  code=$?
-  kill "$watch"
-  for process in /proc/[0-9]*; do
-    if grep -qszxF "JOBC_RUN=$JOBC_RUN" "$process/environ"; then kill -KILL "${process#/proc/}"; fi
-  done 2>/dev/null
-  exit "$code\""""

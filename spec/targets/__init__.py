@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .here import Inherit, Local
 from .kubernetes import Kubernetes
+from .ray import Ray
 from .slurm import Slurm
 from .ssh import Ssh
 from .tpu_pod import TpuPod
 
-Target = Local | Inherit | Ssh | Slurm | Kubernetes | TpuPod
+Target = Local | Inherit | Ssh | Slurm | Kubernetes | Ray | TpuPod

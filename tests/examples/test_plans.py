@@ -19,6 +19,7 @@ TOLD = {
     "inherit": (),
     "ssh": ("target.hosts=[n1,n2]",),
     "slurm": ("nodes=2",),
+    "ray": ("nodes=2",),
     "tpu_pod": ("target.zone=us-west4-a", "hardware={kind: tpu, type: v5litepod-16}"),
     "kubernetes": ("target.image=registry/train:1",),
 }
