@@ -5,6 +5,7 @@ exit code is that of the process which failed first.
 """
 
 import base64
+import contextlib
 import json
 import os
 import queue
@@ -36,9 +37,8 @@ class Node:
     """One node: unpacks the job's files, starts its commands, and hands out what they write until they have ended."""
 
     def __init__(self):
-        self.lines = queue.Queue(maxsize=4 * MOST)
+        self.told = queue.Queue(maxsize=4 * MOST)
         self.processes = {}
-        self.codes = {}
 
     def meet(self):
         """The address of this node, and a port that is free here."""
@@ -66,23 +66,19 @@ class Node:
             threading.Thread(target=self.read, args=(index, process, tag), daemon=True).start()
 
     def read(self, index, process, tag):
-        """Take what a command writes, line by line, until it has ended."""
+        """Take what a command writes, line by line, until it has ended; then its exit code."""
         for line in iter(process.stdout.readline, b""):
-            self.lines.put(tag + line)
-        self.codes[index] = process.wait()
-        self.lines.put(None)
+            self.told.put((index, tag + line))
+        self.told.put((index, process.wait()))
 
     def poll(self):
-        """What was written since the last time, after a second at most, and the exit codes of commands that ended."""
-        found, codes = [], dict(self.codes)
-        try:
-            found.append(self.lines.get(timeout=1.0))
+        """What came since the last time, after a second at most: a line, or an exit code, and of which command."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            found.append(self.told.get(timeout=1.0))
             while len(found) < MOST:
-                found.append(self.lines.get_nowait())
-        except queue.Empty:
-            pass
-        whole = self.lines.empty()
-        return [line for line in found if line is not None], codes if whole or codes else {}, whole
+                found.append(self.told.get_nowait())
+        return found
 
     def stop(self):
         """Ask all commands to end; their scripts end them half a minute later."""
@@ -167,6 +163,7 @@ class Run:
     def __init__(self, job, nodes):
         self.job, self.nodes = job, nodes
         self.failures = [Failure() for _ in nodes]
+        self.left = [len(job["commands"]) for _ in nodes]
         self.code = 0
         self.stopping = False
 
@@ -187,19 +184,20 @@ class Run:
     def take(self, number, answer):
         """Show what a node says; whether it goes on."""
         try:
-            lines, codes, whole = ray.get(answer)
+            found = ray.get(answer)
         except ray.exceptions.RayError as error:
             if not self.stopping:
                 say(f"node {number} was lost: {str(error).strip().splitlines()[0]}")
                 self.end(1)
             return False
-        for line in lines:
-            self.show(number, line)
-        failed = [code for code in codes.values() if code]
-        ended = whole and len(codes) == len(self.job["commands"])
-        if failed and whole and not self.stopping:
-            self.end(self.blame(number, failed[0], codes))
-        return not ended
+        for index, what in found:
+            if isinstance(what, bytes):
+                self.show(number, what)
+                continue
+            self.left[number] -= 1
+            if what and not self.stopping:
+                self.end(self.blame(number, index, what))
+        return self.left[number] > 0
 
     def show(self, number, line):
         """One line; what is not of one process has its node before it."""
@@ -208,16 +206,15 @@ class Run:
         sys.stdout.buffer.write(b"(node %d) " % number + line if several else line)
         sys.stdout.buffer.flush()
 
-    def blame(self, number, code, codes):
+    def blame(self, number, index, code):
         """Say which process failed, as far as it is known; its exit code."""
-        failure = self.failures[number]
-        rank = failure.rank
+        failure, rank = self.failures[number], self.job["commands"][index]["rank"]
         if failure.code is not None:
-            code = failure.code
-        else:
-            index = next(index for index, one in codes.items() if one)
-            rank = self.job["commands"][index]["rank"]
-            rank = None if rank is None else number * self.job["per_node"] + rank
+            rank, code = failure.rank, failure.code
+        elif rank is not None:
+            rank += number * self.job["per_node"]
+        if code > 128:  # what bash makes of a signal
+            code = 128 - code
         who = f"node {number}" if rank is None else f"rank {rank}"
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         say(f"{who} failed: {how}")

@@ -190,3 +190,17 @@ def test_names_are_plain_or_refused(folder):
                 load("job.yaml", env={})
     assert taken < COUNT
     assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize("launcher", ["python", "torchrun"])
+def test_strings_arrive_through_ray(ray_cluster, jobc_command, folder, tmp_path, launcher):
+    """Through Ray's working directory, the driver and the script of a node, on two nodes; secrets of any bytes too."""
+    args, env = strings(7), strings(8)[: COUNT // 2]
+    there = tmp_path / "there"
+    target = {"kind": "ray", "folder": str(there), "cpus": 1}
+    fields = {"name": "train", "hardware": "cpu", "nodes": 2, "target": target, "launcher": launcher}
+    write(folder, args, env, secrets=["V99999"], **fields)
+    secret = os.fsdecode(b"\xff ${HOME} $$ 'x'\n\"")
+    done = jobc_command("run", "job.yaml", env={**ray_cluster.env, "V99999": secret})
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert_arrived(there / "train" / "files", ["0", "1"], args, [*env, secret])
