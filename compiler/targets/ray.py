@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from ...spec import Finding, ResolvedSpec, finding
 from ...spec.hardware import AutoHardware, Gpu, Tpu
 from ...spec.targets.ray import Ray
@@ -62,7 +64,8 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     if isinstance(hardware, AutoHardware):
         cause = "Ray gives a job the devices that it asks for, and `hardware: auto` asks for none"
         step = "write `hardware: gpu` or `hardware: cpu`"
-        yield finding("J341", cause, place=spec.place("hardware"), next_step=step)
+        place = spec.place("hardware" if "hardware" in spec.places else "target")
+        yield finding("J341", cause, place=place, next_step=step)
     if isinstance(hardware, Tpu):
         cause = "the target `ray` asks for CPUs and GPUs, and the job has `hardware: tpu`"
         yield finding("J340", cause, place=spec.place("hardware"), next_step="use another target")
@@ -80,7 +83,26 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
         if key in _OWN_KEYS:
             path = f"target.runtime_env.{key}"
             yield finding("J342", f"`{path}` is written by jobc", place=spec.place(path), next_step=_OWN_KEYS[key])
+    yield from _options(spec, target)
     yield from check_sent(spec, target.exclude)
+
+
+#: Options of `ray job` that follow from the document.
+_OWN_OPTIONS = frozenset({
+    "address", "submission-id", "job-id", "working-dir", "runtime-env", "runtime-env-json", "no-wait", "follow",
+    "log-style", "log-color", "entrypoint-num-cpus", "entrypoint-num-gpus", "entrypoint-memory", "entrypoint-resources",
+})  # fmt: skip
+
+
+def _options(spec: ResolvedSpec, target: Ray) -> Iterator[Finding]:
+    """Options of the user's that the plan sets itself; Ray would take the last of them."""
+    for field in ("ray_args", "submit_args"):
+        words: tuple[str, ...] = getattr(target, field)
+        for index, word in enumerate(words):
+            if word.startswith("-") and word.lstrip("-").partition("=")[0].replace("_", "-") in _OWN_OPTIONS:
+                cause = f"`target.{field}`: `{word}` is said by the job already, in a field of its own"
+                step = "remove it; `jobc plan` shows the whole command"
+                yield finding("J311", cause, place=spec.place(f"target.{field}[{index}]"), next_step=step)
 
 
 def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
@@ -141,8 +163,6 @@ def _site(spec: ResolvedSpec) -> Site:
 
 def _on_node(command: Command, index: int) -> Command:
     """The command as the plan shows it: the driver starts it there, through its script."""
-    from msgspec.structs import replace
-
     return replace(command, output="elsewhere", title=f"process_{index}.sh")
 
 
@@ -201,7 +221,7 @@ def _submitting(spec: ResolvedSpec, target: Ray) -> Iterator[Step]:
         yield WriteFile(path=script, content=_template("submit.py"))
         submit = ((Ref("python"),), script, _RUNTIME_ENV, ",".join(secrets), *submit)
     captured = Capture(name="job_id", pattern=r"Job '([^'\n]+)' submitted successfully")
-    command = Command(argv=submit, output="tagged", title="submit")
+    command = Command(argv=submit, output="tagged", title="submit", unset=_unset(target))
     yield RunCommand(command=command, captures=(captured,))
 
 
@@ -210,13 +230,18 @@ def _connection(target: Ray) -> Argv:
     return (*address, *target.ray_args)
 
 
+def _unset(target: Ray) -> tuple[str, ...]:
+    """Variables from which Ray would take another address than the one that it is told."""
+    return () if target.address is None else ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+
+
 def _job(
     target: Ray, verb: str, *options: str, log: bool = False, run: bool = True, output: Any = "inherit"
 ) -> Command:
     style: Argv = ("--log-style=record", "--log-color=false") if log else ()
     which: Argv = ((Ref("run_word"),),) if run else ()
     argv = ("ray", "job", verb, *_connection(target), *style, *options, *which)
-    return Command(argv=argv, output=output, title="ray")
+    return Command(argv=argv, output=output, title="ray", unset=_unset(target))
 
 
 #: What the lines of `ray job` itself begin with: it puts its own words around what a job wrote.
@@ -229,7 +254,7 @@ own=$1
 def _shown(target: Ray, *words: str) -> RunCommand:
     """What a job wrote, without what `ray job` says around it: when one fails it shows its last lines again."""
     told = _job(target, *words, log=True)
-    return RunCommand(command=Command(argv=("bash", "-c", _ONLY_THE_JOB, "jobc", _OWN_LINE, *told.argv), title="ray"))
+    return RunCommand(command=replace(told, argv=("bash", "-c", _ONLY_THE_JOB, "jobc", _OWN_LINE, *told.argv)))
 
 
 _STATES: dict[str, Standing] = {

@@ -20,6 +20,7 @@ from jobc.spec.resolve import resolve
 TESTS = Path(__file__).parents[1]
 TWO = {"script": "train.py", "hardware": {"kind": "cpu", "per_node": 2}}
 GPUS = {"script": "train.py", "hardware": {"kind": "gpu", "per_node": 2}}
+RAY = {**TWO, "target": {"kind": "ray"}}
 HOSTS = {**TWO, "target": {"kind": "ssh", "hosts": ["one", "two"]}}
 PODS = {**TWO, "target": {"kind": "kubernetes", "image": "one"}}
 
@@ -114,6 +115,18 @@ CHANGES = {
     "target.rsync_args": (HOSTS, ["--bwlimit=9"]),
     "training.global_batch": (BATCHED, 32),
     "training.micro_batch": (TWO, 8),
+    "target.address/ray": (RAY, "http://other:8265"),
+    "target.cpus/ray": (RAY, 4),
+    "target.resources/ray": (RAY, {"big": 1}),
+    "target.runtime_env/ray": (RAY, {"pip": ["datasets"]}),
+    "target.entrypoint.cpus/ray": (RAY, 1),
+    "target.entrypoint.gpus/ray": (RAY, 0.5),
+    "target.entrypoint.memory/ray": (RAY, 1000000),
+    "target.entrypoint.resources/ray": (RAY, {"head": 1}),
+    "target.folder/ray": (RAY, "elsewhere"),
+    "target.exclude/ray": (RAY, ["train.py"]),
+    "target.ray_args/ray": (RAY, ["--verify=ca.pem"]),
+    "target.submit_args/ray": (RAY, ["--metadata-json={}"]),
     "target.zone/tpu_pod": (SLICE, "us-central2-b"),
     "target.project/tpu_pod": (SLICE, "other"),
     "target.way/tpu_pod": (SLICE, "queued_resource"),
