@@ -60,8 +60,9 @@ base = echo "import site; site.addsitedir('$(call purelib,$(VENV))')" > "$(call 
 
 # A cluster for the target slurm; tests start its daemons, or a person with tests/tools/slurm.py.
 .engines/slurm:
-	@echo "engines: Slurm"
+	@echo "engines: Slurm, with accounting"
 	@$(call packages,slurmctld slurmd munged sbatch,slurm-wlm slurm-client munge)
+	@$(call packages,slurmdbd mariadbd my_print_defaults,slurmdbd mariadb-server-core mariadb-client-core)
 	@mkdir -p .engines && touch $@
 
 # The YAML language server that editors run.

@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import processes
 import pytest
 from environments import Environment
 from pods import Podman
@@ -17,6 +18,7 @@ from pods import missing as podman_is_missing
 from ray_nodes import Ray
 from slurm import Slurm
 from slurm import missing as slurm_is_missing
+from slurm_accounting import missing as accounting_is_missing
 
 SSHD = "/usr/sbin/sshd"
 
@@ -94,12 +96,40 @@ def slurm(tmp_path_factory):
     """A Slurm of two nodes, jobc-n1 and jobc-n2; its `env` is for the commands that should find it."""
     if why := slurm_is_missing():
         pytest.skip(why)
-    cluster = Slurm(tmp_path_factory.mktemp("slurm"))
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()
+    yield from _running(Slurm(tmp_path_factory.mktemp("slurm")))
+
+
+@pytest.fixture(scope="session")
+def slurm_accounting(tmp_path_factory):
+    """Another such Slurm, which remembers jobs: sacct answers."""
+    if why := slurm_is_missing() or accounting_is_missing():
+        pytest.skip(why)
+    yield from _running(Slurm(tmp_path_factory.mktemp("slurm"), accounting=True))
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(engine):
+    """A Ray of two nodes, 127.0.0.2 and 127.0.0.3; its `env` is for the commands that should find it."""
+    with tempfile.TemporaryDirectory(prefix="jobc-ray-") as folder:
+        yield from _running(Ray(Path(folder), engine("ray")))
+
+
+@pytest.fixture(scope="session")
+def podman(tmp_path_factory):
+    """Runs pods to their end; their image is this machine."""
+    if why := podman_is_missing():
+        pytest.skip(why)
+    yield from _running(Podman(tmp_path_factory.mktemp("podman")))
+
+
+def _running(engine):
+    """An engine that is started and stopped; ended too where this process is killed."""
+    with processes.guarded(**engine.marks):
+        try:
+            engine.start()
+            yield engine
+        finally:
+            engine.stop()
 
 
 @pytest.fixture(scope="session")
@@ -113,28 +143,3 @@ def engine():
         return found
 
     return find
-
-
-@pytest.fixture(scope="session")
-def ray_cluster(engine):
-    """A Ray of two nodes, 127.0.0.2 and 127.0.0.3; its `env` is for the commands that should find it."""
-    with tempfile.TemporaryDirectory(prefix="jobc-ray-") as folder:
-        cluster = Ray(Path(folder), engine("ray"))
-        try:
-            cluster.start()
-            yield cluster
-        finally:
-            cluster.stop()
-
-
-@pytest.fixture(scope="session")
-def podman(tmp_path_factory):
-    """Runs pods to their end; their image is this machine."""
-    if why := podman_is_missing():
-        pytest.skip(why)
-    pods = Podman(tmp_path_factory.mktemp("podman"))
-    try:
-        pods.start()
-        yield pods
-    finally:
-        pods.stop()

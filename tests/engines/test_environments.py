@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import processes
 import pytest
 from ports import free_ports
 
+TOOLS = Path(processes.__file__).parent
 DEEPSPEED = """
 import deepspeed, jobc, torch
 deepspeed.init_distributed("gloo")
@@ -66,6 +69,26 @@ def run(engine, folder):
         return done.stdout
 
     return start
+
+
+def test_engine_ends_with_the_tests_that_started_it(tmp_path):
+    """Where these are killed too: what carries the engine's mark is ended by a process that outlives them."""
+    mark = str(tmp_path)
+    script = (
+        "import os, subprocess, processes, time\n"
+        f"with processes.guarded(JOBC_TEST_MARK={mark!r}):\n"
+        f"    subprocess.Popen(['sleep', '600'], env={{**os.environ, 'JOBC_TEST_MARK': {mark!r}}}, start_new_session=True)\n"
+        "    time.sleep(600)\n"
+    )
+
+    def marked():
+        return processes.matching(lambda pid: processes.variable(pid, "JOBC_TEST_MARK") == mark)
+
+    tests = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(TOOLS)})
+    assert processes.until(marked, 30)
+    tests.kill()
+    tests.wait()
+    assert processes.until(lambda: not marked(), 30)
 
 
 def test_deepspeed_trains(run, folder):

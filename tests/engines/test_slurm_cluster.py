@@ -52,3 +52,10 @@ def test_slurm_queues_a_job_again_when_its_node_breaks(slurm, folder):
     assert output.read_text().splitlines()[-1] == "jobc-n2"
     slurm.resume("jobc-n1")
     assert slurm.state("jobc-n1") == "idle"
+
+
+def test_slurm_with_accounting_remembers_a_job(slurm_accounting, folder):
+    """sacct says how a job has ended, which squeue soon forgets."""
+    job = slurm_accounting.run("sbatch", "--parsable", "--output=job.out", "--wrap=exit 7").strip()
+    asked = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=State,ExitCode"]
+    wait_for(lambda: slurm_accounting.run(*asked).strip() == "FAILED|7:0")

@@ -38,6 +38,7 @@ class Podman:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.env = {"CONTAINERS_CONF": str(self.folder / "containers.conf"), MARK: str(self.folder)}
+        self.marks = {MARK: str(self.folder)}
 
     def start(self) -> None:
         """Until there is an image."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -46,3 +49,20 @@ def until(condition: Callable[[], object], seconds: float) -> bool:
             return False
         time.sleep(0.1)
     return True
+
+
+@contextmanager
+def guarded(**variables: str) -> Iterator[None]:
+    """What has one of these variables is ended at the end, be it that this process is killed."""
+    words = [f"{name}={value}" for name, value in variables.items()]
+    guard = subprocess.Popen([sys.executable, __file__, *words], stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
+    finally:
+        guard.communicate(timeout=60)
+
+
+if __name__ == "__main__":
+    sys.stdin.read()  # until the other end is closed, by who holds it or because it is gone
+    pairs = [word.partition("=")[::2] for word in sys.argv[1:]]
+    end(lambda pid: any(variable(pid, name) == value for name, value in pairs))

@@ -36,6 +36,7 @@ class Ray:
         self.dashboard = f"http://{ADDRESSES[0]}:{dashboard}"
         self.env = {**engine.variables(os.environ["PATH"]), "RAY_ADDRESS": self.dashboard}
         self._nodes: list[subprocess.Popen[bytes]] = []
+        self.marks = {MARK: str(self.folder)}
 
     def start(self) -> None:
         """Until both nodes are alive and jobs are taken."""

@@ -1,6 +1,7 @@
 """A Slurm cluster on this machine: munged, slurmctld and a slurmd for each of two nodes, in one folder and on free ports.
 
-python tests/tools/slurm.py start FOLDER     prints the line that points sbatch and its company at it
+python tests/tools/slurm.py start FOLDER                prints the line that points sbatch and its company at it
+python tests/tools/slurm.py start FOLDER accounting     with a slurmdbd, which sacct asks
 python tests/tools/slurm.py stop FOLDER
 
 Every node has four processors, 4000 MB and eight GPUs of the type h100 that are none. Needs root.
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import processes
 from ports import free_ports
+from slurm_accounting import Accounting
 
 NODES = {"jobc-n1": "127.0.0.2", "jobc-n2": "127.0.0.3"}
 GPUS = 8
@@ -42,7 +44,7 @@ SlurmdLogFile={folder}/log/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
+{accounting}
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/log/jobcomp.log
 MpiDefault=none
@@ -69,9 +71,11 @@ PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 class Slurm:
     """A cluster whose files are in `folder`; `env` is what points a command at it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, accounting: bool = False) -> None:
         self.folder = folder.resolve()
+        self.accounting = Accounting(self.folder) if accounting else None
         self.env = {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        self.marks = {MARK: str(self.folder), **self.env}
 
     def start(self) -> None:
         """Until both nodes are idle."""
@@ -85,6 +89,9 @@ class Slurm:
         munged = ["munged", "--force", f"--key-file={key}", f"--socket={self.folder}/munge.sock", "--num-threads=2"]
         files = [f"--pid-file={self.folder}/munged.pid", f"--seed-file={self.folder}/munge/seed"]
         self._run([*munged, *files, f"--log-file={self.folder}/log/munged.log"])
+        if self.accounting:
+            self.accounting.start(self._run)
+            self.accounting.register(self._run)
         self._run(["slurmctld", "-c"])
         for name in NODES:
             self._run(["slurmd", "-N", name])
@@ -92,20 +99,21 @@ class Slurm:
 
     def stop(self) -> None:
         """End jobs and daemons, and whatever they started; by their process ids."""
-        subprocess.run(["scancel", "--full", "--user=root"], env=self._env(), capture_output=True, timeout=30)
-        processes.until(lambda: not self.run("squeue", "-h").strip(), 15)
-        for name in ("slurmctld", *(f"slurmd-{name}" for name in NODES), "munged"):
+        if self.pid("slurmctld") is not None:
+            self.run("scancel", "--full", "--user=root", check=False)
+            processes.until(lambda: not self.run("squeue", "-h", check=False).strip(), 15)
+        for name in ("slurmctld", *(f"slurmd-{name}" for name in NODES), "slurmdbd", "mariadbd", "munged"):
             pid = self.pid(name)
             if pid is not None:
                 os.kill(pid, signal.SIGTERM)
                 processes.until(lambda name=name: self.pid(name) is None, 20)
         processes.end(self._is_ours)
+        shutil.rmtree(self.folder / "database", ignore_errors=True)  # of 100 MB
 
-    def run(self, *command: str) -> str:
+    def run(self, *command: str, check: bool = True) -> str:
         """What a command of Slurm's prints."""
-        return subprocess.run(
-            command, env=self._env(), check=True, stdout=subprocess.PIPE, text=True, timeout=60
-        ).stdout
+        done = subprocess.run(command, env=self._env(), check=check, stdout=subprocess.PIPE, text=True, timeout=60)
+        return done.stdout
 
     def state(self, node: str) -> str:
         """What Slurm says of a node: idle, mixed, allocated, down."""
@@ -142,7 +150,10 @@ class Slurm:
             f"Gres=gpu:h100:{GPUS} State=UNKNOWN"
             for (name, address), other in zip(NODES.items(), others, strict=True)
         )
-        Path(self.env["SLURM_CONF"]).write_text(CONFIG.format(folder=self.folder, host=host, port=port, nodes=nodes))
+        accounting = self.accounting.lines if self.accounting else "AccountingStorageType=accounting_storage/none"
+        Path(self.env["SLURM_CONF"]).write_text(
+            CONFIG.format(folder=self.folder, host=host, port=port, nodes=nodes, accounting=accounting)
+        )
         for number in range(GPUS):
             os.mknod(self.folder / "dev" / f"gpu{number}", 0o666 | 0o020000, os.makedev(1, 3))  # /dev/null
         device = f"{self.folder}/dev/gpu[0-{GPUS - 1}]"
@@ -180,11 +191,11 @@ def missing() -> str | None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] not in ("start", "stop"):
+    if len(sys.argv) < 3 or sys.argv[1] not in ("start", "stop"):
         sys.exit(__doc__)
     if missing():
         sys.exit(missing())
-    cluster = Slurm(Path(sys.argv[2]))
+    cluster = Slurm(Path(sys.argv[2]), accounting="accounting" in sys.argv[3:])
     if sys.argv[1] == "stop":
         cluster.stop()
     else:
