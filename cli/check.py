@@ -75,7 +75,8 @@ def _examined(
     job: str, overrides: tuple[str, ...], config_dirs: tuple[str, ...]
 ) -> tuple[tuple[Report, ...] | None, tuple[Finding, ...]]:
     """What the machines of a job said, None where they were not asked, and all that there is to say about it."""
-    from .api import load, plan
+    from ..compiler.plan import CallApi
+    from .api import load, plan, refuse_planned
     from .preflight import examine
 
     known: tuple[Finding, ...] = ()
@@ -83,6 +84,8 @@ def _examined(
         spec = load(job, overrides, config_dirs=config_dirs)
         planned = plan(spec)
         known = planned.findings
+        if any(isinstance(step, CallApi) for step in planned.preflight):
+            refuse_planned(planned)
         reports, found = examine(spec, planned)
     except FindingsError as error:
         return None, (*known, *error.findings)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "sh"]),
+    type=click.Choice(["text", "json", "sh", "sagemaker-sdk", "sagemaker-sdk-v2"]),
     default="text",
     show_default=True,
-    help="For people, for programs, or a script that runs the job.",
+    help="For people, for programs, a script that runs the job, or Python for the SDK of SageMaker.",
 )
 @click.option("-m", "--multirun", is_flag=True, help="Plan every combination of overrides with several values.")
 @click.option("-o", "--output", metavar="FILE", help="Save the plan to FILE.json; `jobc run FILE.json` runs it.")
@@ -59,10 +59,12 @@ def command(
         from ..compiler.plan import encode
 
         click.echo(encode(planned))
-    elif form == "sh":
-        from ..compiler.shell import render_shell
-
-        click.echo(render_shell(planned, {"project_dir": spec.project_dir, "python": sys.executable}), nl=False)
+    elif form != "text":
+        try:
+            script = _script(form, planned, spec)
+        except FindingsError as error:
+            return fail(error)
+        click.echo(script, nl=False)
     else:
         from ..compiler.text import render_text
 
@@ -72,6 +74,36 @@ def command(
         text = render_text(planned, spec, f"{again}   runs exactly this", color=color, files=files)
         click.echo(text, color=color)
     return 0
+
+
+def _script(form: str, planned: LaunchPlan, spec: ResolvedSpec) -> str:
+    """The plan as a script of bash, or as Python for an SDK.
+
+    Raises:
+        FindingsError: J349, it has no such form.
+    """
+    from ..compiler.plan import CallApi
+
+    place = Place(source=f"--format {form}")
+    if form == "sh":
+        from ..compiler.shell import render_shell
+
+        if any(isinstance(step, CallApi) for step in planned.submit):
+            cause = "the plan calls a service's API, and a shell has no word for that"
+            step = "`--format json` holds each request, `--format sagemaker-sdk` is Python for one of SageMaker"
+            raise FindingsError((finding("J349", cause, place=place, next_step=step),))
+        return render_shell(planned, {"project_dir": spec.project_dir, "python": sys.executable})
+    from ..compiler.sagemaker import sdk
+
+    try:
+        return sdk.render_v3(planned) if form == "sagemaker-sdk" else sdk.render_v2(planned)
+    except sdk.InexpressibleError as error:
+        cause, step = "the plan is none for SageMaker", "choose `target=sagemaker`"
+        if error.members:
+            cause = f"this version of the SDK has no argument for {', '.join(f'`{name}`' for name in error.members)}"
+            other = "sagemaker-sdk-v2" if form == "sagemaker-sdk" else "sagemaker-sdk"
+            step = f"try `--format {other}`, or take the request from `--format json`"
+        raise FindingsError((finding("J349", cause, place=place, next_step=step),)) from error
 
 
 def _planned(job: str, overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> tuple[LaunchPlan, ResolvedSpec]:
@@ -91,9 +123,9 @@ def _sweep(form: str, config_dirs: tuple[str, ...], job: str, overrides: tuple[s
     """Every plan of a sweep, or what is wrong with some of them."""
     from .api import sweep
 
-    if form == "sh":
+    if form not in ("text", "json"):
         step = "take the script of one plan, without `-m`; or `--format json`, a list of all plans"
-        place = Place(source="--format sh")
+        place = Place(source=f"--format {form}")
         return fail(FindingsError((finding("J207", "a script runs one job", place=place, next_step=step),)))
     try:
         swept = sweep(job, overrides, config_dirs=config_dirs)

@@ -174,7 +174,8 @@ def _files(plan: LaunchPlan) -> dict[str, tuple[str, ...]]:
             case PackFiles():
                 found[shown(step.path)] = step.files
             case CallApi():
-                found[f"{step.service} {step.operation}"] = request_lines(step)
+                name = f"{step.service} {step.operation}"
+                found[name] = (*found.get(name, ()), *request_lines(step))
             case _:
                 pass
     return found

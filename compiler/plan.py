@@ -142,14 +142,16 @@ class RunCommand(msgspec.Struct, frozen=True, kw_only=True, tag="run", tag_field
 
 
 class CallApi(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field="kind"):
-    """Call an operation of a service's API.
+    """Call an operation of a service's API, of one `region` where the service has several.
 
     `request` is JSON whose texts may have placeholders: an object with the one key `text` is a list of pieces, each a
-    string or a placeholder. `captures` are members of the response by the name that later steps call them.
+    string or a placeholder, and one with the key `file` is the content of the file whose path is such a list.
+    `captures` are members of the response by the name that later steps call them.
     """
 
     service: str
     operation: str
+    region: str | None = None
     request: dict[str, Any]
     captures: dict[str, str] = msgspec.field(default_factory=dict[str, str])
 

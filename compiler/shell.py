@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .plan import (
     CallApi,
@@ -24,9 +21,7 @@ from .plan import (
     canonical,
 )
 from .quoting import shell, shell_command
-
-_TEMPLATES = Path(__file__).parent.parent / "templates"
-
+from .rendering import template
 
 _ENDED = ("succeeded", "failed", "stopped")
 
@@ -39,20 +34,8 @@ def render_shell(plan: LaunchPlan, here: Mapping[str, str]) -> str:
         here: values that this machine gives to placeholders (`project_dir`, `python`); the script's reader may
             replace them by setting a variable of that name.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701 - shell text, quoted by `quoting`
-        variable_start_string="@{",  # jinja's own marks mean something in bash
-        variable_end_string="}@",
-        comment_start_string="@{#",
-        comment_end_string="#}@",
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     document = canonical(plan.document()).decode()
-    return environment.get_template("local/run.sh.j2").render(
+    return template("local/run.sh.j2").render(
         plan=plan,
         here=[(name, shell(value)) for name, value in here.items()],
         logs=None if plan.output.folder is None else shell(plan.output.folder),

@@ -57,7 +57,8 @@ def line(step: Step, plan: LaunchPlan) -> Line:
             )
         case CallApi():
             captured = tuple(f"-> {name}" for name in step.captures)
-            return Line("call", f"{step.service} {step.operation}", captured)
+            where = () if step.region is None else (f"in {step.region}",)
+            return Line("call", f"{step.service} {step.operation}", (*where, *captured))
         case Report():
             often = () if step.every is None else (f"every {step.every:g} s until it has ended",)
             return Line("ask", shown_argv(step.command.argv), often)
@@ -86,8 +87,9 @@ def request_lines(step: CallApi) -> tuple[str, ...]:
 
 def _readable(value: object) -> object:
     block, items = as_dict(value), as_list(value)
-    if block is not None and set(block) == {"text"}:
-        return plain(convert(block["text"], Text))
+    if block is not None and len(block) == 1 and (pieces := as_list(block.get("text") or block.get("file"))):
+        text = plain(convert(pieces, Text))
+        return text if "text" in block else f"<content of {text}>"
     if block is not None:
         return {name: _readable(item) for name, item in block.items()}
     return value if items is None else [_readable(item) for item in items]

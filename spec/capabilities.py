@@ -30,6 +30,7 @@ class Planned(NamedTuple):
 PLANNED: tuple[Planned, ...] = (
     Planned("paradigm", "deepspeed", "use `paradigm=fsdp`, which cuts what ZeRO 3 cuts"),
     Planned("paradigm", "megatron", "use `paradigm=fsdp` where the model does not fit on one device"),
+    Planned("target", "sagemaker", "take what `jobc plan --format sagemaker-sdk` prints, which runs the same job"),
     Planned("precision", "fp8", "use `precision=bf16`"),
     Planned("target", "tpu_pod", "`jobc plan --format sh` writes its steps as a script that you can run"),
 )

@@ -38,7 +38,9 @@ _TEXTS: tuple[TreePath, ...] = (
     ("launcher_args",),
     ("nodes", "rendezvous", "conf"),
     ("target", "node_selector"),
+    ("target", "tags"),
 )  # settings whose scalars keep the text they were written as
+_VERSIONS: tuple[TreePath, ...] = (("target", "torch"),)  # the same for a single value: 2.10 is no number
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,10 +226,10 @@ def _as_text(root: Mapping) -> Mapping:
                 )
                 return Mapping(tuple(entries), node.origin)
 
-    for path in _TEXTS:
+    for path in (*_TEXTS, *_VERSIONS):
         block = find(root, path[:-1])
         entry = block.entry(str(path[-1])) if isinstance(block, Mapping) else None
-        if entry is not None and not isinstance(entry.value, Scalar):
+        if entry is not None and isinstance(entry.value, Scalar) == (path in _VERSIONS):
             done = put(root, path, text(entry.value), entry.origin)
             assert isinstance(done, Mapping)  # noqa: S101 - the path is not empty
             root = done

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ...spec import ResolvedSpec
-from ...spec.targets import Inherit, Kubernetes, Local, Ray, Slurm, Ssh, TpuPod
-from . import inherit, kubernetes, local, ray, slurm, ssh, tpu_pod
+from ...spec.targets import Inherit, Kubernetes, Local, Ray, SageMaker, Slurm, Ssh, TpuPod
+from . import inherit, kubernetes, local, ray, sagemaker, slurm, ssh, tpu_pod
 from .base import Target
 
 TARGETS: dict[type, Target] = {
@@ -15,6 +15,7 @@ TARGETS: dict[type, Target] = {
     Kubernetes: kubernetes,
     Ray: ray,
     TpuPod: tpu_pod,
+    SageMaker: sagemaker,
 }
 
 

@@ -100,22 +100,23 @@ class Tpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def accelerators() -> dict[str, Accelerator]:
     """Every accelerator by the word of `hardware.model`."""
-    return msgspec.convert(_read("accelerators"), dict[str, Accelerator])
+    return msgspec.convert(read("accelerators"), dict[str, Accelerator])
 
 
 @cache
 def clouds() -> dict[str, Cloud]:
     """The machines of each cloud."""
-    return msgspec.convert(_read("instances"), dict[str, Cloud])
+    return msgspec.convert(read("instances"), dict[str, Cloud])
 
 
 @cache
 def tpus() -> Tpus:
     """The generations of TPUs."""
-    return msgspec.convert(_read("tpus"), Tpus)
+    return msgspec.convert(read("tpus"), Tpus)
 
 
-def _read(name: str) -> dict[str, Any]:
+def read(name: str) -> dict[str, Any]:
+    """A data file of this folder."""
     return tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8"))
 
 

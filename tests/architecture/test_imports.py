@@ -15,7 +15,7 @@ OWNERS = {
     "torch": {"runtime"},
     "safetensors": {"runtime"},
     "numpy": {"runtime"},
-    "jinja2": {"compiler/shell.py"},
+    "jinja2": {"compiler/rendering.py"},
     "pathspec": {"compiler/sending.py"},
     "omegaconf": {"spec/interpolate.py"},
     "jsonschema": {"spec/validate.py"},

@@ -10,7 +10,11 @@ CHOICES = [(block, word) for block in ("paradigm", "precision", "target") for wo
 
 
 #: Targets that make plans, and whose plans nothing carries out yet: what a job says for them.
-TOLD = {"tpu_pod": "hardware: {kind: tpu, type: v6e-16}\ntarget: {kind: tpu_pod, zone: us-east5-b}\n"}
+TOLD = {
+    "tpu_pod": "hardware: {kind: tpu, type: v6e-16}\ntarget: {kind: tpu_pod, zone: us-east5-b}\n",
+    "sagemaker": "target: {kind: sagemaker, region: us-east-1, role: 'arn:aws:iam::123456789012:role/training', "
+    "instance_type: ml.m5.xlarge, output: s3://bucket/runs}\n",
+}
 
 
 def tag(kind):

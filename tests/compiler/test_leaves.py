@@ -37,12 +37,26 @@ SLURM = {**TWO, "target": {"kind": "slurm"}}
 SLURM_GPUS = {**GPUS, "target": {"kind": "slurm"}}
 CONTAINER = {**TWO, "target": {"kind": "slurm", "container_image": "image.sif"}}
 
+SAGEMAKER = {
+    **TWO,
+    "target": {
+        "kind": "sagemaker",
+        "region": "us-east-1",
+        "role": "arn:aws:iam::123456789012:role/training",
+        "instance_type": "ml.m5.xlarge",
+        "output": "s3://bucket/runs",
+    },
+}
 COMPILED = {**TWO, "training": {"compile": {"backend": "inductor"}}}
 BATCHED = {**TWO, "args": ["${training.gradient_accumulation}"], "training": {"global_batch": 16, "micro_batch": 4}}
 
 
 def kind(word, base=TWO, block="hardware", **more):
     return {**base, block: {"kind": word, **({"per_node": 2} if block == "hardware" else {}), **more}}
+
+
+def told(**more):
+    return {**SAGEMAKER, "target": {**SAGEMAKER["target"], **more}}
 
 
 #: By path, and the kind where only that has it: a job in which the leaf applies, and another value for it.
@@ -189,6 +203,34 @@ CHANGES = {
     "target.image_pull_secrets/kubernetes": (PODS, ["registry"]),
     "target.grace_seconds/kubernetes": (PODS, 120),
     "target.extra/kubernetes": (PODS, {"metadata": {"labels": {"team": "one"}}}),
+    "target.region/sagemaker": (SAGEMAKER, "eu-west-1"),
+    "target.role/sagemaker": (SAGEMAKER, "arn:aws:iam::123456789012:role/other"),
+    "target.instance_type/sagemaker": (SAGEMAKER, "ml.m5.2xlarge"),
+    "target.output/sagemaker": (SAGEMAKER, "s3://bucket/elsewhere"),
+    "target.image/sagemaker": (SAGEMAKER, "image:1"),
+    "target.torch/sagemaker": (SAGEMAKER, "2.12"),
+    "target.volume_gb/sagemaker": (SAGEMAKER, 100),
+    "target.spot/sagemaker": (told(max_wait_minutes=2000, checkpoint_s3="s3://bucket/kept", spot=True), False),
+    "target.max_wait_minutes/sagemaker": (
+        told(max_wait_minutes=2000, checkpoint_s3="s3://bucket/kept", spot=True),
+        3000,
+    ),
+    "target.max_pending_minutes/sagemaker": (SAGEMAKER, 60),
+    "target.checkpoint_s3/sagemaker": (SAGEMAKER, "s3://bucket/kept"),
+    "target.retries/sagemaker": (SAGEMAKER, 3),
+    "target.channels/sagemaker": (SAGEMAKER, {"train": "s3://bucket/data"}),
+    "target.input_mode/sagemaker": (told(channels={"train": "s3://bucket/data"}), "FastFile"),
+    "target.subnets/sagemaker": (told(subnets=["subnet-1"], security_groups=["sg-1"]), ["subnet-2"]),
+    "target.security_groups/sagemaker": (told(subnets=["subnet-1"], security_groups=["sg-1"]), ["sg-2"]),
+    "target.network_isolation/sagemaker": (SAGEMAKER, True),
+    "target.encrypt_traffic/sagemaker": (SAGEMAKER, True),
+    "target.kms_key/sagemaker": (SAGEMAKER, "alias/key"),
+    "target.volume_kms_key/sagemaker": (SAGEMAKER, "alias/key"),
+    "target.keep_alive_minutes/sagemaker": (SAGEMAKER, 10),
+    "target.tags/sagemaker": (SAGEMAKER, {"team": "one"}),
+    "target.metrics/sagemaker": (SAGEMAKER, {"loss": "loss=(.*)"}),
+    "target.exclude/sagemaker": (SAGEMAKER, ["other.py"]),
+    "target.extra/sagemaker": (SAGEMAKER, {"ExperimentConfig": {"ExperimentName": "one"}}),
     "training.gradient_accumulation": (TWO, 4),
     "training.gradient_clipping.norm": (TWO, 1),
     "training.gradient_clipping.value": (TWO, 1),
@@ -219,6 +261,7 @@ REFUSED = {
     "paradigm.sharding": "J105",
     "nodes.count": "J313",
     "depends_on": "J311",
+    "target.spot": "J311",
 }
 
 _HONOURED, _RESUMING = "runtime/workers/honoured.py::check_", "runtime/workers/resuming.py::check_"

@@ -13,6 +13,13 @@ from jobc.spec import FindingsError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GOLDEN = Path(__file__).parent / "golden"
+SAGEMAKER = (
+    "target.region=us-east-1",
+    "target.role=arn:aws:iam::123456789012:role/training",
+    "target.instance_type=ml.m5.2xlarge",
+    "target.output=s3://bucket/runs",
+    "target.checkpoint_s3=s3://bucket/kept",
+)
 #: What a target needs to be told.
 TOLD = {
     "local": (),
@@ -21,6 +28,7 @@ TOLD = {
     "slurm": ("nodes=2",),
     "ray": ("nodes=2",),
     "tpu_pod": ("target.zone=us-west4-a", "hardware={kind: tpu, type: v5litepod-16}"),
+    "sagemaker": SAGEMAKER,
     "kubernetes": ("target.image=registry/train:1",),
 }
 PAIRS = {
