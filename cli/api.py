@@ -159,7 +159,7 @@ def refuse_planned(planned: LaunchPlan) -> None:
         FindingsError: J409.
     """
     place = next((finding.place for finding in planned.findings if finding.code == "J320"), None)
-    refused = refusal(planned.spec, place)
+    refused = refusal(planned.spec, place, planned.spec["launcher"])
     if refused is not None:
         raise FindingsError((refused,))
 

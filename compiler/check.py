@@ -12,7 +12,7 @@ from ..spec.model import Cpu, Ddp, Fsdp, Gpu, NoParadigm, Paradigm
 from ..spec.targets import Inherit
 from ..spec.training import Compile, Dataloader
 from . import formats, secrets, sharding, tpus
-from .launchers import foreign_targets, launcher_of
+from .launchers import LAUNCHERS, foreign_targets, launcher_of
 from .targets import target_of
 
 _RESERVED = re.compile(
@@ -33,6 +33,7 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     yield from _planned(spec)
     yield from _agent(spec)
     yield from _launcher_args(spec)
+    yield from _launcher(spec)
     yield from _devices(spec)
     yield from _cores(spec)
     yield from _training(spec)
@@ -88,7 +89,7 @@ def _target(spec: ResolvedSpec) -> Iterator[Finding]:
 
 
 def _planned(spec: ResolvedSpec) -> Iterator[Finding]:
-    for item in planned_kinds(spec.values()):
+    for item in planned_kinds(spec.values(), spec.job.launcher):
         cause = f"`{item.name}` can be planned with this version of jobc, and not run yet"
         yield finding("J320", cause, place=spec.place(f"{item.block}.kind"), next_step=item.instead)
 
@@ -155,6 +156,17 @@ def _agent(spec: ResolvedSpec) -> Iterator[Finding]:
             path = f"nodes.rendezvous.conf.{name}"
             cause = f"`{path}` is one value, and torchrun would take it for several"
             yield finding("J106", cause, place=spec.place(path), next_step="write it without `,` and `=`")
+
+
+def _launcher(spec: ResolvedSpec) -> Iterator[Finding]:
+    """Hardware that the launcher's processes cannot use, and what it cannot honour beside."""
+    job, launcher = spec.job, launcher_of(spec)
+    kind = job.hardware.__struct_config__.tag
+    if kind not in launcher.HARDWARE:
+        words = " or ".join(f"`{name}`" for name, item in LAUNCHERS.items() if kind in item.HARDWARE)
+        cause = f"`launcher: {job.launcher}` does not start processes for `hardware: {kind}`"
+        yield finding("J355", cause, place=spec.place("launcher"), next_step=f"use {words}, or leave `launcher` out")
+    yield from launcher.check(spec)
 
 
 def _launcher_args(spec: ResolvedSpec) -> Iterator[Finding]:

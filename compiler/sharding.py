@@ -126,13 +126,13 @@ def _machines(spec: ResolvedSpec, paradigm: DeepSpeed) -> Iterator[Finding]:
             place=spec.place("paradigm.exclude"),
             next_step="keep one of them",
         )
-    for field in ("hostfile", "include", "exclude"):
-        if getattr(paradigm, field) is not None and paradigm.multinode_launcher == "standard":
-            cause = "torchrun starts the processes, on the machines of `target`"
-            step = "choose a `multinode_launcher` that reads it, or remove it"
-            yield _without_effect(spec, field, cause, step)
-    if paradigm.multinode_launcher != "standard" and spec.job.nodes.count == 1:
-        yield _without_effect(spec, "multinode_launcher", "there is one node", "leave it away")
+    if spec.job.launcher == "deepspeed":
+        return
+    for field in ("hostfile", "include", "exclude", "multinode_args", "config_argument", "multinode_launcher"):
+        value = getattr(paradigm, field)
+        if value and value != "standard":
+            cause = f"`launcher: {spec.job.launcher}` starts the processes"
+            yield _without_effect(spec, field, cause, "use `launcher: deepspeed`, or remove it")
 
 
 def _degrees(spec: ResolvedSpec, paradigm: Megatron) -> Iterator[Finding]:

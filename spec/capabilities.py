@@ -19,6 +19,8 @@ class Planned(NamedTuple):
     block: str
     kind: str
     instead: str
+    #: The launcher whose processes are scripts that have it themselves, so that the job can run.
+    own: str | None = None
 
     @property
     def name(self) -> str:
@@ -28,7 +30,12 @@ class Planned(NamedTuple):
 
 #: Every kind that is not here has what it needs: a strategy, a number format, a target.
 PLANNED: tuple[Planned, ...] = (
-    Planned("paradigm", "deepspeed", "use `paradigm=fsdp`, which cuts what ZeRO 3 cuts"),
+    Planned(
+        "paradigm",
+        "deepspeed",
+        "use `paradigm=fsdp`, which cuts what ZeRO 3 cuts, or `launcher=deepspeed` for a script that calls DeepSpeed",
+        own="deepspeed",
+    ),
     Planned("paradigm", "megatron", "use `paradigm=fsdp` where the model does not fit on one device"),
     Planned("target", "sagemaker", "take what `jobc plan --format sagemaker-sdk` prints, which runs the same job"),
     Planned("precision", "fp8", "use `precision=bf16`"),
@@ -36,15 +43,22 @@ PLANNED: tuple[Planned, ...] = (
 )
 
 
-def planned_kinds(values: Mapping[str, Any]) -> tuple[Planned, ...]:
-    """The kinds of a resolved document, as plain data, that are planned."""
+def planned_kinds(values: Mapping[str, Any], launcher: object = None) -> tuple[Planned, ...]:
+    """The kinds of a resolved document, as plain data, that are planned.
+
+    Args:
+        values: the document.
+        launcher: what starts the processes; kinds that its scripts have themselves are left out. None, in a process,
+            leaves out nothing.
+    """
     chosen = {block: (as_dict(values.get(block)) or {}).get("kind") for block in {item.block for item in PLANNED}}
-    return tuple(item for item in PLANNED if chosen[item.block] == item.kind)
+    found = (item for item in PLANNED if chosen[item.block] == item.kind)
+    return tuple(item for item in found if item.own is None or item.own != launcher)
 
 
-def refusal(values: Mapping[str, Any], place: Place | None = None) -> Finding | None:
+def refusal(values: Mapping[str, Any], place: Place | None = None, launcher: object = None) -> Finding | None:
     """J409, one finding for all planned kinds of a document that is to run; None where there are none."""
-    found = planned_kinds(values)
+    found = planned_kinds(values, launcher)
     if not found:
         return None
     names = " and ".join(f"`{item.name}`" for item in found)

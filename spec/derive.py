@@ -30,6 +30,7 @@ class Facts(msgspec.Struct, frozen=True):
 def derive(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
     """The document with the values that it left open, in the order they depend on each other. Twice changes nothing."""
     root = _hosts(root, facts, findings)
+    root = _hostfile(root, facts, findings)
     root = _count_devices(root, facts, findings)
     root = _slice(root, facts, findings)
     processes = _number(root, ("hardware", "per_node")) * _number(root, ("nodes", "count"))
@@ -37,9 +38,7 @@ def derive(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
     if several and _value(root, ("hardware", "threads_per_process")) is None:
         root = _set(root, ("hardware", "threads_per_process"), 1, "hardware.per_node")
     if _value(root, ("launcher",)) == "auto":
-        given = _value(root, ("target", "kind")) == "inherit"
-        chosen = "torchrun" if processes > 1 and not given else "python"
-        root = _set(root, ("launcher",), chosen, "the target" if given else "the number of processes")
+        root = _set(root, ("launcher",), *_launcher(root, processes))
     if root.get("paradigm") is None:
         root = _set(root, ("paradigm", "kind"), "ddp" if processes > 1 else "none", "the number of processes")
     root = _groups(shape.normal(root))
@@ -79,6 +78,10 @@ INPUTS: frozenset[TreePath] = frozenset(
         ("hardware", "runtime"),
         ("nodes", "count"),
         ("training", "global_batch"),
+        ("paradigm", "hostfile"),
+        ("paradigm", "include"),
+        ("paradigm", "exclude"),
+        ("paradigm", "multinode_launcher"),
         ("script",),
         ("module",),
         ("command", 0),
@@ -136,6 +139,59 @@ def _hosts(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
     if several and _value(root, meet) is None and isinstance(first, Scalar):
         root = _set(root, meet, str(first.value).rpartition("@")[2], "target.hosts")
     return root
+
+
+def _hostfile(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
+    """The machines of DeepSpeed's hostfile that are chosen, the processes of each, and where they meet."""
+    named, kind = find(root, ("paradigm", "hostfile")), _value(root, ("paradigm", "kind"))
+    if kind != "deepspeed" or not isinstance(named, Scalar) or not isinstance(named.value, str):
+        return root
+    from .hostfiles import HostfileError, chosen, read
+
+    include, exclude = (find(root, ("paradigm", field)) for field in ("include", "exclude"))
+    words = [str(node.value) if isinstance(node, Scalar) and node.value else None for node in (include, exclude)]
+    step = "write one machine a line, `node1 slots=8`"
+    try:
+        machines = read((facts.project_dir / named.value).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        cause = f"the hostfile `{named.value}` cannot be read: {why}"
+        findings.append(facts.sources.finding("J302", named.origin, cause, f"it is looked up from {facts.project_dir}"))
+        return root
+    except HostfileError as error:
+        place = Place(source=named.value, line=error.line, column=1, excerpt=error.excerpt) if error.line else None
+        cause = error.cause if error.line else f"the hostfile `{named.value}` cannot be used: {error.cause}"
+        findings.append(finding("J356", cause, place=place or facts.sources.place(named.origin), next_step=step))
+        return root
+    try:
+        machines = chosen(machines, *words)
+    except HostfileError as error:
+        field, node = ("include", include) if words[0] else ("exclude", exclude)
+        cause = f"`paradigm.{field}` cannot be used: {error.cause}"
+        findings.append(facts.sources.finding("J356", node.origin if node is not None else None, cause))
+        return root
+    root = _defaulted(root, ("nodes", "count"), len(machines), "paradigm.hostfile")
+    root = _defaulted(root, ("hardware", "per_node"), min(len(item.slots) for item in machines), "paradigm.hostfile")
+    if len(machines) > 1 and _value(root, meet := ("nodes", "rendezvous", "address")) is None:
+        root = _set(root, meet, machines[0].name.rpartition("@")[2], "paradigm.hostfile")
+    return root
+
+
+def _defaulted(root: Mapping, path: TreePath, value: int, source: str) -> Mapping:
+    """The document with a number that nobody wrote."""
+    node = find(root, path)
+    return _set(root, path, value, source) if node is None or node.origin.layer == "default" else root
+
+
+def _launcher(root: Mapping, processes: int) -> tuple[str, str]:
+    """What starts the processes where the document leaves it open, and what that follows from."""
+    if _value(root, ("target", "kind")) == "inherit":
+        return "python", "the target"
+    if _value(root, ("hardware", "kind")) == "tpu":
+        return "xla", "hardware"
+    if (_value(root, ("paradigm", "multinode_launcher")) or "standard") != "standard":
+        return "deepspeed", "paradigm.multinode_launcher"
+    return ("torchrun" if processes > 1 else "python"), "the number of processes"
 
 
 _HOST = re.compile(r"([A-Za-z0-9._-]+@)?[A-Za-z0-9_\[][A-Za-z0-9._:\]-]*\Z")
@@ -199,9 +255,7 @@ def _slice(root: Mapping, facts: Facts, findings: list[Finding]) -> Mapping:
             return _set(root, ("hardware", "per_node"), 1, "hardware.type")
         generation, number = found
         per_node = generation.per_host(number)
-        count = find(root, ("nodes", "count"))
-        if count is None or count.origin.layer == "default":
-            root = _set(root, ("nodes", "count"), generation.hosts(number), "hardware.type")
+        root = _defaulted(root, ("nodes", "count"), generation.hosts(number), "hardware.type")
     if _value(root, ("hardware", "per_node")) is None:
         spmd = _value(root, ("hardware", "runtime")) == "spmd"
         source = "hardware.runtime" if spmd else "hardware.type"

@@ -196,7 +196,10 @@ class Job(Part, frozen=True, kw_only=True):
     ] = ()
     launcher: Annotated[
         LauncherName,
-        Meta(description="What starts a node's processes: `torchrun` watches over several, `python` only starts them."),
+        Meta(
+            description="What starts a node's processes: `torchrun` watches over several, `python` only starts them,"
+            " `deepspeed` and `xla` start those of scripts that train with DeepSpeed or on TPUs by themselves."
+        ),
     ] = "auto"
     launcher_args: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...],

@@ -142,10 +142,27 @@ class DeepSpeed(Kind, frozen=True, tag="deepspeed"):
         Annotated[str, Meta(min_length=1)] | None,
         Meta(description="Configuration file of DeepSpeed, relative to the job file's folder, in place of the above."),
     ] = None
+    config_argument: Annotated[
+        Annotated[
+            str, Meta(pattern=r"^[^\s=]+$(?!\n)", extra_json_schema=form("an option such as `--deepspeed_config`"))
+        ]
+        | None,
+        Meta(
+            description="Option of the script that takes DeepSpeed's configuration, such as `--deepspeed_config`; jobc"
+            " adds it and the name of a file that it writes. Unset gives the script none."
+        ),
+    ] = None
     multinode_launcher: Annotated[
-        Literal["standard", "pdsh", "openmpi", "mpich", "mvapich", "slurm", "nossh"],
-        Meta(description="What starts several nodes: `standard` is torchrun, the others are the deepspeed command's."),
+        Literal["standard", "pdsh", "openmpi", "mpich", "impi", "mvapich", "slurm"],
+        Meta(
+            description="What starts several nodes with `launcher: deepspeed`: `standard` is the target, the others are"
+            " the deepspeed command's and start the machines of `hostfile` from this one."
+        ),
     ] = "standard"
+    multinode_args: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(description="Further options of that starter (of pdsh, mpirun or srun), passed on exactly as written."),
+    ] = ()
     hostfile: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
         Meta(

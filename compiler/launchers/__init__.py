@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ...spec import ResolvedSpec
-from . import python, torchrun
+from . import deepspeed, python, torchrun
 from .base import Launcher
 
-LAUNCHERS: dict[str, Launcher] = {"python": python, "torchrun": torchrun}
+LAUNCHERS: dict[str, Launcher] = {"python": python, "torchrun": torchrun, "deepspeed": deepspeed}
 
 
 def launcher_of(spec: ResolvedSpec) -> Launcher:

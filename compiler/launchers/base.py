@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import msgspec
 
-from ...spec import ResolvedSpec
+from ...spec import Finding, ResolvedSpec
 from ...spec.hardware import Cpu, Gpu, Tpu, cpu_lists
-from ..plan import Argv, Command, Ref, Text
+from ..plan import Argv, Command, Ref, Text, WriteFile
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """What a target's nodes have where: a launcher asks here for everything that is not in the job.
 
     `node` is the node's number, `python` the interpreter, `project` the job's folder, `logs` the folder for logs of
-    processes, `spec` what `JOBC_SPEC` is. `address` and `port` are where processes meet. `output` says where several
-    processes of a node write: to files of each that are at hand here, or to the one stream of their command, with their
-    rank before each line.
+    processes, `spec` what `JOBC_SPEC` is. `files` is the folder of a launcher's own files, where the target writes
+    them; without it the command has to bring them along. `address` and `port` are where processes meet. `output` says
+    where several processes of a node write: to files of each that are at hand here, or to the one stream of their
+    command, with their rank before each line.
     """
 
     node: Text = "0"
@@ -26,6 +28,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     project: Text = (Ref("project_dir"),)
     logs: Text = (Ref("run_dir"), "/logs")
     spec: Text = (Ref("run_dir"), "/spec.json")
+    files: Text | None = None
     address: Text = "127.0.0.1"
     port: Text = (Ref("port"),)
     output: Literal["files", "stream"] = "files"
@@ -44,6 +47,23 @@ class Launcher(Protocol):
         """Its own options that the plan sets, so that `launcher_args` may not; None where it takes no options."""
         ...
 
+    @property
+    def HARDWARE(self) -> frozenset[str]:  # noqa: N802 - a constant of the module
+        """The kinds of hardware that its processes can use."""
+        ...
+
+    def check(self, spec: ResolvedSpec) -> Iterator[Finding]:
+        """What it cannot honour beside what its constants say."""
+        ...
+
+    def reaches_nodes(self, spec: ResolvedSpec) -> bool:
+        """Whether its one command starts the processes of all nodes from here, so that no target has to reach them."""
+        ...
+
+    def files(self, spec: ResolvedSpec, site: Site) -> tuple[WriteFile, ...]:
+        """The files that its commands need, for a site where the target writes them."""
+        ...
+
     def node_commands(self, spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:
         """The commands that start the processes of any node, in the order of their ranks.
 
@@ -52,6 +72,21 @@ class Launcher(Protocol):
             site: where things are on the nodes.
         """
         ...
+
+
+def content(_spec: ResolvedSpec) -> Iterator[Finding]:
+    """The check of a launcher whose constants say everything."""
+    yield from ()
+
+
+def starts_one_node(_spec: ResolvedSpec) -> bool:
+    """The answer of a launcher whose command starts the processes of its own node."""
+    return False
+
+
+def no_files(_spec: ResolvedSpec, _site: Site) -> tuple[WriteFile, ...]:
+    """The files of a launcher that needs none."""
+    return ()
 
 
 def local_ranks(spec: ResolvedSpec) -> tuple[int, ...]:

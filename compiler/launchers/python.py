@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from ...spec import ResolvedSpec
 from ..plan import Argv, Command, Ref, Text
-from .base import Site, bound, entry, folder, interpreter, limited, local_ranks, prepared, shared_env
+from .base import (
+    Site,
+    bound,
+    content,
+    entry,
+    folder,
+    interpreter,
+    limited,
+    local_ranks,
+    no_files,
+    prepared,
+    shared_env,
+    starts_one_node,
+)
 
 RESTARTS = False
 OPTIONS = None
+HARDWARE = frozenset({"auto", "cpu", "gpu"})
+check = content
+reaches_nodes = starts_one_node
+files = no_files
 
 
 def node_commands(spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:

@@ -8,7 +8,21 @@ from __future__ import annotations
 from ...spec import ResolvedSpec
 from ...spec.model import Gpu
 from ..plan import Argv, Command, Ref, Text
-from .base import Site, entry, folder, interpreter, joined, limited, local_ranks, prepared, script_argument, shared_env
+from .base import (
+    Site,
+    content,
+    entry,
+    folder,
+    interpreter,
+    joined,
+    limited,
+    local_ranks,
+    no_files,
+    prepared,
+    script_argument,
+    shared_env,
+    starts_one_node,
+)
 
 RESTARTS = True
 #: Options of torchrun that follow from the document.
@@ -17,6 +31,10 @@ OPTIONS = frozenset({
     "rdzv-backend", "rdzv-endpoint", "rdzv-id", "redirects", "log-dir", "module", "no-python", "run-path",
     "rdzv-conf", "monitor-interval", "numa-binding", "tee", "local-ranks-filter", "role", "r", "t", "m",
 })  # fmt: skip
+HARDWARE = frozenset({"auto", "cpu", "gpu"})
+check = content
+reaches_nodes = starts_one_node
+files = no_files
 
 
 def node_commands(spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:

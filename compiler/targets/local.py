@@ -7,20 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...spec import Finding, Place, ResolvedSpec, finding
-from ..launchers import Launcher
+from ..launchers import Launcher, launcher_of
 from ..launchers.base import Site
 from ..plan import Command, NodeGroup, Ref, RunCommand, StartNodes, WriteFile
 from ..preflight import probing
 from .base import Deployment
 
-LAUNCHERS = frozenset({"python", "torchrun"})
+LAUNCHERS = frozenset({"python", "torchrun", "deepspeed"})
 DEPENDS = False
 
 
 def check(spec: ResolvedSpec) -> Iterator[Finding]:
     """More than one node, and files that are not on this machine."""
     job = spec.job
-    if job.nodes.count > 1:
+    if job.nodes.count > 1 and not launcher_of(spec).reaches_nodes(spec):
         yield finding(
             "J303",
             f"the target `local` is one machine, and `nodes` asks for {job.nodes.count}",
@@ -46,16 +46,18 @@ def _missing(field: str, cause: str, place: Place | None, folder: Path) -> Findi
 
 def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
     """Write the resolved document, start the node's commands, wait."""
-    commands = launcher.node_commands(spec, Site())
+    site = Site(files=(Ref("run_dir"),), address=spec.job.nodes.rendezvous.address or "127.0.0.1")
+    together = launcher.reaches_nodes(spec)
+    commands = launcher.node_commands(spec, site)
     port = spec.job.nodes.rendezvous.port
     status, logs, stop = verbs()
-    ports = (port,) if port is not None and spec.job.processes > 1 else ()
+    ports = (port,) if port is not None and spec.job.processes > 1 and not together else ()
+    processes = spec.job.processes if together else spec.job.processes_per_node
     return Deployment(
-        nodes=(
-            NodeGroup(first=0, count=1, hosts=("localhost",), processes=spec.job.processes_per_node, commands=commands),
-        ),
+        nodes=(NodeGroup(first=0, count=1, hosts=("localhost",), processes=processes, commands=commands),),
         submit=(
             WriteFile(path=(Ref("run_dir"), "/spec.json"), content=(Ref("spec"),), mode=0o600),
+            *launcher.files(spec, site),
             StartNodes(ports=ports, timeout=time_limit(spec)),
         ),
         status=status,
