@@ -166,7 +166,11 @@ def _launcher(spec: ResolvedSpec) -> Iterator[Finding]:
         words = " or ".join(f"`{name}`" for name, item in LAUNCHERS.items() if kind in item.HARDWARE)
         cause = f"`launcher: {job.launcher}` does not start processes for `hardware: {kind}`"
         yield finding("J355", cause, place=spec.place("launcher"), next_step=f"use {words}, or leave `launcher` out")
-    yield from launcher.check(spec)
+    if job.function is not None and not launcher.FUNCTIONS:
+        cause = f"`function` has no effect: `launcher: {job.launcher}` runs a script from its first line"
+        yield finding("J311", cause, place=spec.place("function"), next_step="call it at the end of the script")
+    if kind in launcher.HARDWARE:
+        yield from launcher.check(spec)
 
 
 def _launcher_args(spec: ResolvedSpec) -> Iterator[Finding]:

@@ -67,12 +67,13 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A program to start: its argument vector, the variables that jobc adds, and the folder it starts in.
 
     `ranks` are the processes that it is or that it starts: in a group of nodes by their place on the node, elsewhere
-    by their number in the job. `output` says where they write: `inherit` keeps
-    the terminal of the caller, `capture` sends the command's own output to files of its rank, `torchelastic` says that
-    the command is a torchrun agent which does that for its workers itself, `tagged` that its lines are captured and
-    carry their ranks already. Inherited variables whose name starts with one of `unset` are taken away, because they
-    would change the command behind the plan's back. `stdin` is written to the command's input, which stays open: its
-    end asks the command to end. `host` is the machine that it reaches, where that is not this one.
+    by their number in the job. `output` says where they write: `inherit` keeps the terminal of the caller, `capture`
+    sends the command's own output to files of its rank, `torchelastic` says that the command is a torchrun agent which
+    does that for its workers itself, `tagged` that its lines are captured and carry their ranks already, `deepspeed`
+    that it is DeepSpeed's launcher, with such lines. Inherited variables whose name starts with one of `unset` are
+    taken away, because they would change the command behind the plan's back. `stdin` is written to the command's input,
+    which stays open: its end asks the command to end. `host` is the machine that it reaches, where that is not this
+    one.
     """
 
     argv: Argv
@@ -81,7 +82,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     env: dict[str, Text] = msgspec.field(default_factory=dict[str, Text])
     cwd: Text | None = None
     ranks: tuple[int, ...] = ()
-    output: Literal["inherit", "capture", "torchelastic", "tagged", "elsewhere"] = "inherit"
+    output: Literal["inherit", "capture", "torchelastic", "tagged", "deepspeed", "elsewhere"] = "inherit"
     unset: tuple[str, ...] = ()
     title: str | None = None
 

@@ -108,7 +108,7 @@ def _headline(plan: LaunchPlan, spec: ResolvedSpec, paint: Paint) -> str:
     job = spec.job
     hardware = type(job.hardware).__struct_config__.tag
     device = "process" if hardware == "auto" else hardware
-    count = plan.machines
+    count = job.nodes.count
     total = plan.processes
     sum_ = f"{count} node{'s' if count > 1 else ''} x {job.processes_per_node} {device}"
     processes = f"{total} process{'es' if total > 1 else ''}"

@@ -57,7 +57,9 @@ def inherits(plan: LaunchPlan) -> bool:
 def in_files(plan: LaunchPlan) -> bool:
     """Whether what the processes write is in files of the run's folder."""
     return any(
-        command.output in {"capture", "torchelastic", "tagged"} for group in plan.nodes for command in group.commands
+        command.output in {"capture", "torchelastic", "tagged", "deepspeed"}
+        for group in plan.nodes
+        for command in group.commands
     )
 
 
@@ -116,7 +118,7 @@ def _tagged(display: Display, rank: int) -> Display:
 
 def follow(plan: LaunchPlan, run_dir: Path, display: Display, rank: int | None, running: Callable[[], bool]) -> None:
     """Hand everything that is written to a display, as it comes, until the run ends."""
-    tagged = any(command.output == "tagged" for group in plan.nodes for command in group.commands)
+    tagged = any(command.output in {"tagged", "deepspeed"} for group in plan.nodes for command in group.commands)
     follower = Follower(_tagged(display, rank) if tagged and rank is not None else display)
     known: set[Path] = set()
     going_on = True

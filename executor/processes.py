@@ -75,7 +75,7 @@ def start(command: Command, values: Values, settings: Settings, run_dir: Path, i
             with path.open("ab") as log:
                 process = _popen(argv, command, values, settings, (log.fileno(), log.fileno()))
             return Started(command, process, {}, path)
-        tagged = command.output == "tagged"
+        tagged = command.output in {"tagged", "deepspeed"}
         rank = index if tagged or not command.ranks else command.ranks[0]
         name = f"rank_{rank}" if not tagged else f"node_{index}" if command.ranks else f"{command.title}_{index}"
         out, err = logs / f"{name}.stdout.log", logs / f"{name}.stderr.log"
@@ -87,6 +87,7 @@ def start(command: Command, values: Values, settings: Settings, run_dir: Path, i
         command,
         process,
         {Source(rank, "stdout", tagged): out, Source(rank, "stderr", tagged): err},
+        agent_log=out if command.output == "deepspeed" else None,
         stdin=_feed(process, command, values),
         index=index,
         restarts=values.restarts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from .deepspeed import NOTED_BY_DEEPSPEED
 from .follow import Display
 from .model import failure_of
 from .processes import Started
@@ -35,6 +36,8 @@ class Restarts:
         self._screen = screen
         self._display = display
         self._agents: dict[int, _Agent] = {}
+        #: Whether DeepSpeed's launcher on some machine has said that a process of it failed.
+        self.failed = False
 
     def watch(self, item: Started) -> None:
         """Look at what a command writes, if it is an agent on another machine that may start its processes again."""
@@ -46,6 +49,7 @@ class Restarts:
     def show(self, source: Source, block: bytes) -> None:
         """Write whole lines of one source, and what they say about a restart."""
         self._display.show(source, block)
+        self.failed = self.failed or (source.tagged and NOTED_BY_DEEPSPEED.search(block) is not None)
         agent = self._agents.get(source.rank) if source.tagged else None
         if agent is None:
             return

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from ..compiler.plan import Output
+from . import deepspeed
 from .family import Family
 from .files import last_lines
 from .follow import Follower
@@ -29,7 +30,7 @@ from .torchelastic import Deaths, attempt_of, failed_attempt, first_failure, rea
 
 _TICK = 0.05  # seconds between two looks at growing files
 _KILLED = 128  # a larger exit code says that a signal ended it, or, 255, that ssh lost the connection
-_BURY = 200  # turns between two looks for orphans that ended
+_BURY = 10  # turns between two looks for orphans that ended; DeepSpeed waits until they are gone
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,10 @@ class Supervisor:
     def _react(self) -> None:
         for item in self._interrupts.fresh():
             self._interrupted(item)
+        if self._restarts.failed and self._first is None and self._stopped is None and not self._timed_out:
+            for item in [each for each in self._running if each.command.output == "deepspeed"][:1]:
+                self._first = (item, 1)  # pdsh lets the other machines go on
+                self._ask(signal.SIGTERM, self._running)
         if self._until is not None and time.monotonic() >= self._until:
             self._until = None
             if self._stopped is None and self._first is None:
@@ -272,6 +277,10 @@ class Supervisor:
         if item.agent_log is None:
             rank = item.rank
             return Ended(failure=failure_of(code, rank=rank, lines=self._last_lines(rank)))
+        if item.command.output == "deepspeed":
+            deaths = self._deaths[item.process.pid]
+            found = deepspeed.first_failure(item.agent_log, deaths, item.command.ranks)
+            return Ended(failure=self._with_lines(item, found or failure_of(code, rank=None)))
         found = first_failure(read_report(item.agent_log), self._deaths[item.process.pid].order, item.command.ranks)
         if found is None:
             return Ended(failure=failure_of(code, rank=None, lines=last_lines(item.agent_log)))
@@ -279,12 +288,17 @@ class Supervisor:
 
     def _failure_elsewhere(self, item: Started, code: int) -> Failure:
         """What failed on another machine: a rank, the connection, or the command itself."""
+        noted = (reported_failure(path) or deepspeed.noted_failure(path) for path in item.logs.values())
+        found = next((failure for failure in noted if failure is not None), None)
+        found = self._with_lines(item, found or failure_of(code, rank=item.rank))
+        return msgspec.structs.replace(found, host=str(item.command.host))
+
+    def _with_lines(self, item: Started, failure: Failure) -> Failure:
+        """The failure with the last lines of its rank, where lines carry ranks; else with those of the command."""
         path = next(path for source, path in item.logs.items() if source.stream == "stderr")
-        found = reported_failure(path) or failure_of(code, rank=item.rank)
         lines = last_lines(path, 200) or last_lines(next(iter(item.logs.values())))
-        own = tuple(line for line in lines if line.startswith(f"[{found.rank}] "))
-        lines = (own or lines)[-20:]
-        return msgspec.structs.replace(found, lines=lines, host=str(item.command.host))
+        own = tuple(line for line in lines if line.startswith(f"[{failure.rank}] "))
+        return msgspec.structs.replace(failure, lines=(own or lines)[-20:])
 
     def _last_lines(self, rank: int | None) -> tuple[str, ...]:
         if rank is None:

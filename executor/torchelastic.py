@@ -42,7 +42,7 @@ class Reported(NamedTuple):
 
 def read_report(log: Path) -> tuple[Reported, ...]:
     """The failed workers in the last report of the agent's log, its own root cause first; or none."""
-    text = _end_of(log)
+    text = end_of(log)
     root_at = text.rfind(_ROOT)
     if root_at < 0:
         return ()
@@ -51,7 +51,8 @@ def read_report(log: Path) -> tuple[Reported, ...]:
     return (*root, *_entries(text[max(start, 0) : root_at]))
 
 
-def _end_of(log: Path) -> bytes:
+def end_of(log: Path) -> bytes:
+    """The last part of a log, which holds the whole of a report; nothing where there is no log."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _MOST))
@@ -83,7 +84,7 @@ def reported_failure(log: Path) -> Failure | None:
 
 def failed_attempt(log: Path, deaths: Deaths, attempt: int, ranks: tuple[int, ...]) -> Failure | None:
     """What ended an attempt that the agent has followed by another: its note, unless another worker ended before."""
-    noted = [Reported(int(rank), int(code), int(pid)) for code, rank, pid in NOTED.findall(_end_of(log))]
+    noted = [Reported(int(rank), int(code), int(pid)) for code, rank, pid in NOTED.findall(end_of(log))]
     first = next((pid for pid in deaths.order if deaths.places.get(pid, (None, 0))[0] == attempt), None)
     if first is not None and (not noted or noted[-1].pid != first):
         rank, code = _rank(ranks, deaths.places[first][1]), deaths.codes.get(first)
@@ -117,8 +118,8 @@ class Deaths:
                 self._selector.register(descriptor, selectors.EVENT_READ, self)
         for pid in [pid for pid in self._watched.values() if pid not in self.places]:
             attempt, rank = variable(pid, b"TORCHELASTIC_RESTART_COUNT"), variable(pid, b"LOCAL_RANK")
-            if attempt is not None and rank is not None:  # before exec it has the agent's own variables
-                self.places[pid] = (int(attempt), int(rank))
+            if rank is not None:  # before exec it has the agent's own variables
+                self.places[pid] = (int(attempt or 0), int(rank))
 
     def ended(self, descriptor: int) -> None:
         """Note that the process behind a descriptor has ended."""

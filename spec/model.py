@@ -165,6 +165,16 @@ class Job(Part, frozen=True, kw_only=True):
         Annotated[tuple[str, ...], Meta(min_length=1)] | None,
         Meta(description="Program with its arguments to run in each process instead of Python."),
     ] = None
+    function: Annotated[
+        Annotated[
+            str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$(?!\n)", extra_json_schema=form("the name of a function"))
+        ]
+        | None,
+        Meta(
+            description="Function of the script or module that each process calls with its number, with `launcher: xla`"
+            " and `runtime: torch_xla`; unset runs the script, which starts its processes itself."
+        ),
+    ] = None
     args: Annotated[
         tuple[str, ...], Meta(description="Arguments of the script or module, passed on exactly as written.")
     ] = ()

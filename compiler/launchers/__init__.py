@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ...spec import ResolvedSpec
-from . import deepspeed, python, torchrun
+from . import deepspeed, python, torchrun, xla
 from .base import Launcher
 
-LAUNCHERS: dict[str, Launcher] = {"python": python, "torchrun": torchrun, "deepspeed": deepspeed}
+LAUNCHERS: dict[str, Launcher] = {"python": python, "torchrun": torchrun, "deepspeed": deepspeed, "xla": xla}
 
 
 def launcher_of(spec: ResolvedSpec) -> Launcher:

@@ -52,15 +52,20 @@ class Launcher(Protocol):
         """The kinds of hardware that its processes can use."""
         ...
 
-    def check(self, spec: ResolvedSpec) -> Iterator[Finding]:
+    @property
+    def FUNCTIONS(self) -> bool:  # noqa: N802 - a constant of the module
+        """Whether it can call a function of the script or module (`function`)."""
+        ...
+
+    def check(self, spec: ResolvedSpec, /) -> Iterator[Finding]:
         """What it cannot honour beside what its constants say."""
         ...
 
-    def reaches_nodes(self, spec: ResolvedSpec) -> bool:
+    def reaches_nodes(self, spec: ResolvedSpec, /) -> bool:
         """Whether its one command starts the processes of all nodes from here, so that no target has to reach them."""
         ...
 
-    def files(self, spec: ResolvedSpec, site: Site) -> tuple[WriteFile, ...]:
+    def files(self, spec: ResolvedSpec, site: Site, /) -> tuple[WriteFile, ...]:
         """The files that its commands need, for a site where the target writes them."""
         ...
 

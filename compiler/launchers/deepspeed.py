@@ -1,4 +1,4 @@
-"""The launcher `deepspeed`: DeepSpeed's own launcher starts the processes of scripts that train with DeepSpeed themselves.
+"""The launcher `deepspeed`: DeepSpeed's own starts the processes of scripts that call DeepSpeed themselves.
 
 On each node it is `deepspeed.launcher.launch`, which is what the deepspeed command itself runs there. Where the
 document names one of that command's ways to start several nodes, it is the command, once (`deepspeed_nodes`).
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 
-from ...spec import Finding, ResolvedSpec
+from ...spec import ResolvedSpec
 from ...spec.hardware import Cpu, Gpu
 from ...spec.paradigms import DeepSpeed
-from ..plan import Argv, Command, Ref, Text, WriteFile
+from ..plan import Argv, Command, Text, WriteFile
 from . import deepspeed_checks, deepspeed_config, deepspeed_nodes
 from .base import Site, entry, folder, interpreter, joined, limited, local_ranks, prepared, shared_env
 
@@ -24,6 +23,7 @@ OPTIONS = frozenset({
     "master-port", "node-rank", "world-info", "launcher", "launcher-args", "module", "no-python", "no-local-rank",
     "no-ssh", "force-multi", "enable-each-rank-log",
 })  # fmt: skip
+FUNCTIONS = False
 HARDWARE = frozenset({"auto", "cpu", "gpu"})
 #: Puts the rank before each line that a process writes; the process takes the shell's place.
 TAGGED = 'exec > >(exec sed -u "s/^/[$RANK] /") 2> >(exec sed -u "s/^/[$RANK] /" >&2)\n'
@@ -61,6 +61,7 @@ def node_commands(spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:
         *((joined("--node_rank=", site.node),) if spec.job.nodes.count > 1 else ()),
         joined("--master_addr=", site.address),
         joined("--master_port=", site.port if port is None else str(port)),
+        "--no_local_rank",
         "--log_level=warning",
         *spec.job.launcher_args,
         "--no_python",

@@ -39,6 +39,7 @@ def generated(spec: ResolvedSpec, paradigm: DeepSpeed) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": "auto" if batch is None else batch,
         "gradient_accumulation_steps": training.gradient_accumulation,
         "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,  # torch's own, which DeepSpeed otherwise refuses
     }
     if training.gradient_clipping.norm is not None:
         config["gradient_clipping"] = training.gradient_clipping.norm

@@ -53,11 +53,32 @@ STARTERS: dict[str, Starter] = {
         size="MV2_COMM_WORLD_SIZE",
         local="MV2_COMM_WORLD_LOCAL_RANK",
     ),
-    "slurm": Starter(only_python=True, rank="SLURM_PROCID", size="SLURM_NTASKS", local="SLURM_LOCALID"),
+    "slurm": Starter(
+        options=("--kill-on-bad-exit=1",),
+        only_python=True,
+        rank="SLURM_PROCID",
+        size="SLURM_NTASKS",
+        local="SLURM_LOCALID",
+    ),
 }
 #: What DeepSpeed writes between no quotes; other values it puts in double ones.
 _PLAIN = re.compile(r"[\w@%+=:,./-]*\Z")
 _TAGS = 'exec > >(exec sed -u "s/^/[$RANK] /") 2> >(exec sed -u "s/^/[$RANK] /" >&2)\n'
+#: pdsh cuts its connections, and what runs behind them goes on: a process ends when the sshd that it came from is gone.
+_WATCH = """\
+sshd=$$
+while [ "$sshd" -gt 1 ] && ! grep -qs ^sshd "/proc/$sshd/comm"; do
+  read -r _ _ _ sshd _ < "/proc/$sshd/stat"
+done
+if [ "$sshd" -gt 1 ]; then
+  (
+    while kill -0 $$; do
+      [ -d "/proc/$sshd" ] || kill -TERM $PPID || kill -KILL $$
+      sleep 1
+    done
+  ) >/dev/null 2>&1 &
+fi
+"""
 #: Python takes the place of itself by another program.
 _BECOME = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
 
@@ -116,6 +137,7 @@ def command(spec: ResolvedSpec, starter: Starter, process: Argv, env: dict[str, 
         "--force_multi",
         f"--master_addr={job.nodes.rendezvous.address or '127.0.0.1'}",
         joined("--master_port=", site.port if port is None else str(port)),
+        "--no_local_rank",
         "--log_level=warning",
         *job.launcher_args,
     )
@@ -138,13 +160,18 @@ def command(spec: ResolvedSpec, starter: Starter, process: Argv, env: dict[str, 
 def _started(spec: ResolvedSpec, starter: Starter, process: Argv, site: Site) -> Argv:
     """What is started as each process: a shell that gives it its place and its tag, and becomes it.
 
-    pdsh hands the words to DeepSpeed's launcher on the machine, which needs a `--` of its own, and to a shell before.
+    pdsh hands the words to a shell and then to DeepSpeed's launcher on the machine. The first word there is an option
+    of that launcher, which has no other way to get there.
     """
     script = joined(
-        _place(spec, starter, site), _TAGS, "exec", *(part for word in process for part in (" ", script_word(word)))
+        _place(spec, starter, site),
+        _WATCH if starter.passes == "file" else "",
+        _TAGS,
+        "exec",
+        *(part for word in process for part in (" ", script_word(word))),
     )
     if starter.passes == "file":
-        return ("--no_python", "--", "--", "bash", "-c", _through_pdsh(script))
+        return ("--no_python", "--", "--log_level=warning", "--", "bash", "-c", _through_pdsh(script))
     if starter.only_python:
         return ("--", "-c", _BECOME, "bash", "-c", script)
     return ("--no_python", "--", "bash", "-c", script)

@@ -21,6 +21,7 @@ from .base import (
 
 RESTARTS = False
 OPTIONS = None
+FUNCTIONS = False
 HARDWARE = frozenset({"auto", "cpu", "gpu"})
 check = content
 reaches_nodes = starts_one_node

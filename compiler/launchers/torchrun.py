@@ -5,6 +5,8 @@ torchrun is `python -m torch.distributed.run`, so that it is the one of the inte
 
 from __future__ import annotations
 
+import msgspec
+
 from ...spec import ResolvedSpec
 from ...spec.model import Gpu
 from ..plan import Argv, Command, Ref, Text
@@ -31,6 +33,7 @@ OPTIONS = frozenset({
     "rdzv-backend", "rdzv-endpoint", "rdzv-id", "redirects", "log-dir", "module", "no-python", "run-path",
     "rdzv-conf", "monitor-interval", "numa-binding", "tee", "local-ranks-filter", "role", "r", "t", "m",
 })  # fmt: skip
+FUNCTIONS = False
 HARDWARE = frozenset({"auto", "cpu", "gpu"})
 check = content
 reaches_nodes = starts_one_node
@@ -39,9 +42,15 @@ files = no_files
 
 def node_commands(spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:
     """The agent's command."""
+    command = agent(spec, site, _rendezvous(spec, site))
+    return (msgspec.structs.replace(command, argv=prepared(spec, command.argv)),)
+
+
+def agent(spec: ResolvedSpec, site: Site, meeting: Argv) -> Command:
+    """The agent's command, without the job's `setup`, that meets the others as it is told."""
     streams = site.output == "stream"
     options: Argv = (
-        *_rendezvous(spec, site),
+        *meeting,
         f"--nproc-per-node={spec.job.processes_per_node}",
         *((f"--max-restarts={spec.job.nodes.max_restarts}",) if spec.job.nodes.max_restarts else ()),
         *_watching(spec),
@@ -51,17 +60,14 @@ def node_commands(spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:
         *spec.job.launcher_args,
     )
     tags: dict[str, Text] = {"TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[${rank}] "} if streams else {}
-    agent: Argv = (*limited(spec), interpreter(spec, site), "-m", "torch.distributed.run")
-    return (
-        Command(
-            argv=prepared(spec, (*agent, *options, *_entry(spec))),
-            env={"PYTHONUNBUFFERED": "1", **tags, **_meeting_anew(spec), **shared_env(spec, site)},
-            cwd=folder(spec, site),
-            ranks=local_ranks(spec),
-            output="tagged" if streams else "torchelastic",
-            unset=("PET_",),  # torchrun takes the default of every option from PET_<OPTION>
-            title="torchrun",
-        ),
+    return Command(
+        argv=(*limited(spec), interpreter(spec, site), "-m", "torch.distributed.run", *options, *_entry(spec)),
+        env={"PYTHONUNBUFFERED": "1", **tags, **_meeting_anew(spec), **shared_env(spec, site)},
+        cwd=folder(spec, site),
+        ranks=local_ranks(spec),
+        output="tagged" if streams else "torchelastic",
+        unset=("PET_",),  # torchrun takes the default of every option from PET_<OPTION>
+        title="torchrun",
     )
 
 

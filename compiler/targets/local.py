@@ -9,11 +9,11 @@ from pathlib import Path
 from ...spec import Finding, Place, ResolvedSpec, finding
 from ..launchers import Launcher, launcher_of
 from ..launchers.base import Site
-from ..plan import Command, NodeGroup, Ref, RunCommand, StartNodes, WriteFile
+from ..plan import Command, NodeGroup, Ref, RunCommand, StartNodes, Text, WriteFile
 from ..preflight import probing
 from .base import Deployment
 
-LAUNCHERS = frozenset({"python", "torchrun", "deepspeed"})
+LAUNCHERS = frozenset({"python", "torchrun", "deepspeed", "xla"})
 DEPENDS = False
 
 
@@ -46,8 +46,9 @@ def _missing(field: str, cause: str, place: Place | None, folder: Path) -> Findi
 
 def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
     """Write the resolved document, start the node's commands, wait."""
-    site = Site(files=(Ref("run_dir"),), address=spec.job.nodes.rendezvous.address or "127.0.0.1")
     together = launcher.reaches_nodes(spec)
+    document: Text = (Ref("packed_spec"),) if together else Site().spec
+    site = Site(files=(Ref("run_dir"),), spec=document)
     commands = launcher.node_commands(spec, site)
     port = spec.job.nodes.rendezvous.port
     status, logs, stop = verbs()

@@ -22,7 +22,7 @@ from .base import Deployment
 from .local import time_limit, verbs
 from .sent import check_sent, files_of, hashes
 
-LAUNCHERS = frozenset({"python", "torchrun"})
+LAUNCHERS = frozenset({"python", "torchrun", "deepspeed", "xla"})
 DEPENDS = False
 
 
