@@ -10,7 +10,7 @@ import msgspec
 from ..spec import Finding, FindingsError, JobcError, ResolvedSpec, finding
 from ..spec.plugins import BrokenPluginError, Plugin, in_a_line, plugin
 from .launchers.base import Launcher, Site
-from .plan import Command
+from .plan import Command, WriteFile
 from .targets.base import Deployment
 
 
@@ -34,6 +34,30 @@ class ForeignLauncher:
     def TARGETS(self) -> frozenset[str]:  # noqa: N802 - a constant of the protocol
         """The targets that it starts processes on."""
         return self._found.given.TARGETS
+
+    @property
+    def HARDWARE(self) -> frozenset[str]:  # noqa: N802 - a constant of the protocol
+        """The kinds of hardware that its processes can use; all, where it does not say."""
+        return getattr(self._found.given, "HARDWARE", frozenset({"auto", "cpu", "gpu", "tpu"}))
+
+    @property
+    def FUNCTIONS(self) -> bool:  # noqa: N802 - a constant of the protocol
+        """Whether it can call a function of the script."""
+        return getattr(self._found.given, "FUNCTIONS", False)
+
+    def check(self, spec: ResolvedSpec, /) -> Iterator[Finding]:
+        """What it cannot honour; a launcher without a function for that has said everything."""
+        own = getattr(self._found.given, "check", None)
+        if own is not None:
+            yield from _watched(self._found, "check", lambda: tuple(own(spec)), FINDINGS)
+
+    def reaches_nodes(self, _spec: ResolvedSpec, /) -> bool:
+        """Its commands start the processes of a node each."""
+        return False
+
+    def files(self, _spec: ResolvedSpec, _site: Site, /) -> tuple[WriteFile, ...]:
+        """Its commands need no files of the plan."""
+        return ()
 
     def node_commands(self, spec: ResolvedSpec, site: Site) -> tuple[Command, ...]:
         """The commands that start the processes of any node."""

@@ -116,7 +116,7 @@ _UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 Hardware = AutoHardware | Cpu | Gpu | Tpu
 Precision = FullPrecision | Bf16 | Fp16 | Fp8
 Paradigm = NoParadigm | Ddp | Fsdp | DeepSpeed | Megatron
-LauncherName = Literal["auto", "python", "torchrun"]
+LauncherName = Literal["auto", "python", "torchrun", "deepspeed", "xla"]
 VariableName = Annotated[
     str,
     Meta(

@@ -18,7 +18,7 @@ from .sent import check_sent, files_of, hashes
 from .tpu_machines import MAKING, ONLY, Machines, line, machines, run, slice_of, target_of
 from .tpu_worker import site, worker_script
 
-LAUNCHERS = frozenset({"python", "torchrun"})
+LAUNCHERS = frozenset({"xla"})
 DEPENDS = False
 
 #: The run's folder on the machines, below the home folder.
