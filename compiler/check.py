@@ -162,7 +162,7 @@ def _launcher(spec: ResolvedSpec) -> Iterator[Finding]:
     """Hardware that the launcher's processes cannot use, and what it cannot honour beside."""
     job, launcher = spec.job, launcher_of(spec)
     kind = job.hardware.__struct_config__.tag
-    if kind not in launcher.HARDWARE:
+    if kind not in launcher.HARDWARE and spec.origin("launcher").explicit:
         words = " or ".join(f"`{name}`" for name, item in LAUNCHERS.items() if kind in item.HARDWARE)
         cause = f"`launcher: {job.launcher}` does not start processes for `hardware: {kind}`"
         yield finding("J355", cause, place=spec.place("launcher"), next_step=f"use {words}, or leave `launcher` out")

@@ -189,6 +189,8 @@ def _launcher(root: Mapping, processes: int) -> tuple[str, str]:
         return "python", "the target"
     if _value(root, ("hardware", "kind")) == "tpu":
         return "xla", "hardware"
+    if _value(root, ("target", "kind")) == "tpu_pod":
+        return "xla", "the target"
     if (_value(root, ("paradigm", "multinode_launcher")) or "standard") != "standard":
         return "deepspeed", "paradigm.multinode_launcher"
     return ("torchrun" if processes > 1 else "python"), "the number of processes"

@@ -154,8 +154,8 @@ def _nodes(spec: ResolvedSpec, paradigm: DeepSpeed, starter: Starter) -> Iterato
             cause = f"`hardware.per_node` is {job.processes_per_node}, and `{item.name}` has {len(item.slots)} devices"
             yield finding("J313", cause, place=spec.place("hardware.per_node"), next_step="write fewer")
         if not item.first_ones and not starter.numbers:
-            devices = ",".join(map(str, item.slots))
-            cause = f"`{word}` cannot give out the devices {devices} of `{item.name}` by their numbers"
+            devices = " and ".join(map(str, item.slots))
+            cause = f"`{word}` cannot give out devices by their numbers, here {devices} of `{item.name}`"
             where = spec.place("paradigm.include") or spec.place("paradigm.exclude")
             yield finding("J355", cause, place=where, next_step="choose the first ones, or use `pdsh`")
 

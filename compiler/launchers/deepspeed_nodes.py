@@ -24,14 +24,14 @@ class Starter(NamedTuple):
 
     `numbers` says whether it can give out devices by their numbers. `passes` says how variables reach the processes: in
     a `file` that DeepSpeed reads, by their `names` in an option of it, or `all` of them; `options` are further options
-    that make that so. `only_python` says that it starts Python and no other program. `rank`, `size` and `local` are the
-    variables in which it tells a process its place, where they are not those of torch.
+    that make that so. `srun` says that it is srun, which has its machines from an allocation and starts Python alone.
+    `rank`, `size` and `local` are the variables in which it tells a process its place, where they are not torch's.
     """
 
     numbers: bool = False
     passes: Literal["file", "names", "all"] = "all"
     options: tuple[str, ...] = ()
-    only_python: bool = False
+    srun: bool = False
     rank: str = ""
     size: str = ""
     local: str = ""
@@ -55,7 +55,7 @@ STARTERS: dict[str, Starter] = {
     ),
     "slurm": Starter(
         options=("--kill-on-bad-exit=1",),
-        only_python=True,
+        srun=True,
         rank="SLURM_PROCID",
         size="SLURM_NTASKS",
         local="SLURM_LOCALID",
@@ -127,7 +127,7 @@ def command(spec: ResolvedSpec, starter: Starter, process: Argv, env: dict[str, 
     exact = not all(item.first_ones for item in used)
     include = "@".join(f"{item.name}:{','.join(map(str, item.slots))}" for item in used)
     names = [word for name in (*env, *job.secrets) for word in ("-x", name)] if starter.passes == "names" else []
-    further = shlex.join([*starter.options, *names, *paradigm.multinode_args])
+    further = shlex.join([*starter.options, *_allocated(spec, starter, used), *names, *paradigm.multinode_args])
     own_file: dict[str, Text] = {"DS_ENV_FILE": _at(site, "variables")} if starter.passes == "file" else {}
     options: Argv = (
         joined("--hostfile=", _at(site, "hostfile")),
@@ -157,6 +157,14 @@ def command(spec: ResolvedSpec, starter: Starter, process: Argv, env: dict[str, 
     )
 
 
+def _allocated(spec: ResolvedSpec, starter: Starter, used: tuple[Machine, ...]) -> tuple[str, ...]:
+    """Which machines of an allocation are used, and for how many processes each."""
+    if not starter.srun:
+        return ()
+    hosts = ",".join(item.name for item in used)
+    return (f"--nodelist={hosts}", f"--nodes={len(used)}", f"--ntasks-per-node={spec.job.processes_per_node}")
+
+
 def _started(spec: ResolvedSpec, starter: Starter, process: Argv, site: Site) -> Argv:
     """What is started as each process: a shell that gives it its place and its tag, and becomes it.
 
@@ -172,7 +180,7 @@ def _started(spec: ResolvedSpec, starter: Starter, process: Argv, site: Site) ->
     )
     if starter.passes == "file":
         return ("--no_python", "--", "--log_level=warning", "--", "bash", "-c", _through_pdsh(script))
-    if starter.only_python:
+    if starter.srun:
         return ("--", "-c", _BECOME, "bash", "-c", script)
     return ("--no_python", "--", "bash", "-c", script)
 

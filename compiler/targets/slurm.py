@@ -21,7 +21,7 @@ from .base import Deployment
 from .local import inputs, missing_files, time_limit
 from .slurm_scripts import STATUS, STOP, batch_script, task_script
 
-LAUNCHERS = frozenset({"python", "torchrun"})
+LAUNCHERS = frozenset({"python", "torchrun", "deepspeed"})
 DEPENDS = True
 
 _JOB = Ref("captured", name="job_id")

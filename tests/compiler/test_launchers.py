@@ -1,8 +1,15 @@
 """What each launcher starts: whole commands as expected values."""
 
+import json
+from pathlib import Path
+
 import pytest
-from jobc.compiler.plan import Ref
+from jobc.compiler.launchers.deepspeed_nodes import STARTERS
+from jobc.compiler.plan import Ref, WriteFile
+from jobc.compiler.quoting import plain, shown, shown_argv
 from jobc.spec import FindingsError
+
+GOLDEN = Path(__file__).parent / "golden"
 
 PYTHON = (Ref("python"),)
 SPEC = (Ref("run_dir"), "/spec.json")
@@ -149,3 +156,94 @@ def test_what_is_said_twice_or_to_nobody_is_refused(planned, text, code):
     with pytest.raises(FindingsError) as caught:
         planned("script: train.py\n" + text)
     assert [finding.code for finding in caught.value.findings] == [code]
+
+
+@pytest.mark.parametrize("starter", STARTERS)
+def test_machines_of_a_hostfile_are_started_by_the_deepspeed_command(planned, folder, golden, starter):
+    """One command with the files that it needs: machines and variables are those of the job, whatever starts them."""
+    (folder / "hosts").write_text("# of the cluster\nn1 slots=8\nn2 slots=8 # the second\nn3 slots=8\n")
+    plan = planned(
+        "script: train.py\nargs: [--n, 'a b', $x]\nhardware: {kind: gpu, per_node: 2}\nenv: {A: 'b \"c\" 100%'}\n"
+        f"paradigm: {{kind: deepspeed, multinode_launcher: {starter}, hostfile: hosts, exclude: n2,"
+        " multinode_args: [-a, b c]}\n"
+    )
+    (command,) = commands(plan)
+    written = [(shown(step.path), plain(step.content)) for step in plan.submit if isinstance(step, WriteFile)][1:]
+    lines = [shown_argv(command.argv), *(f"{name}={shown(value)}" for name, value in command.env.items())]
+    lines += [f"\n{path}:\n{text}" for path, text in written]
+    golden(GOLDEN / f"deepspeed_{starter}.txt", "\n".join(lines) + "\n")
+    assert (command.ranks, plan.processes) == ((0, 1, 2, 3), 4)
+
+
+def test_devices_by_their_numbers_are_pdshs(planned, folder):
+    """As the hostfile's filters choose them."""
+    (folder / "hosts").write_text("n1 slots=4\nn2 slots=4\n")
+    text = "script: train.py\nhardware: gpu\nparadigm: {kind: deepspeed, multinode_launcher: pdsh, hostfile: hosts}\n"
+    (command,) = commands(planned(text, "paradigm.include='n1:1,3@n2:0,2'"))
+    assert "--include=n1:1,3@n2:0,2" in command.argv
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("precision: bf16\n", {"bf16": {"enabled": True}}),
+        (
+            "precision: {kind: fp16, initial_scale: 1024, growth_interval: 50}\n",
+            {"fp16": {"enabled": True, "loss_scale": 0, "initial_scale_power": 10, "loss_scale_window": 50}},
+        ),
+        ("training: {gradient_clipping: 0.5}\n", {"gradient_clipping": 0.5}),
+        ("training: {gradient_accumulation: 4}\n", {"gradient_accumulation_steps": 4}),
+        ("training: {micro_batch: 8}\n", {"train_micro_batch_size_per_gpu": 8}),
+    ],
+)
+def test_configuration_of_deepspeed_says_what_the_job_says(planned, more, said):
+    """In DeepSpeed's words; nothing that the job leaves out."""
+    plan = planned(
+        "script: train.py\nhardware: {kind: gpu, per_node: 2}\nlauncher: deepspeed\n"
+        f"paradigm: {{kind: deepspeed, config_argument: --deepspeed_config}}\n{more}"
+    )
+    usual = {
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": 1,
+        "zero_optimization": {"stage": 2},
+        "zero_allow_untested_optimizer": True,
+    }
+    assert json.loads(plan.submit[1].content) == usual | said
+    assert commands(plan)[0].argv[-2:] == ("--deepspeed_config", (Ref("run_dir"), "/deepspeed.json"))
+
+
+def test_configuration_of_deepspeed_comes_along_where_no_disk_is_shared(planned):
+    """The command of each machine writes it."""
+    plan = planned(
+        "script: train.py\nhardware: {kind: gpu, per_node: 2}\nlauncher: deepspeed\ntraining: {micro_batch: 8}\n"
+        "paradigm: {kind: deepspeed, config_argument: --deepspeed_config}\ntarget: {kind: ssh, hosts: [n1, n2]}\n"
+    )
+    assert "train_micro_batch_size_per_gpu" in "".join(
+        part for part in commands(plan)[0].stdin if isinstance(part, str)
+    )
+
+
+@pytest.mark.parametrize(
+    ("hardware", "ends"),
+    [
+        ("type: v6e-8, runtime: spmd", ("train.py",)),
+        ("type: v6e-8, runtime: torch_xla", ("train.py",)),
+        ("type: v6e-8", ("--redirects=3", ("--log-dir=", Ref("run_dir"), "/logs"), "--", "train.py")),
+    ],
+)
+def test_processes_of_tpus_are_started_as_their_library_wants(planned, hardware, ends):
+    """One that sees all devices, a parent of one for each, or torchrun."""
+    (command,) = commands(planned(f"script: train.py\nhardware: {{kind: tpu, {hardware}}}\n"))
+    assert command.argv[-len(ends) :] == ends
+    assert command.env.get("XLA_USE_SPMD") == ("1" if "spmd" in hardware else None)
+    assert command.env.get("PJRT_DEVICE") == (None if hardware == "type: v6e-8" else "TPU")
+
+
+def test_processes_of_torch_tpu_have_the_place_that_it_finds(planned):
+    """On several machines the number of a machine follows from where its chips are, not from the order of hosts."""
+    hosts = ", ".join(f"n{number}" for number in range(4))
+    text = f"script: train.py\nhardware: {{kind: tpu, type: v6e-16}}\ntarget: {{kind: ssh, hosts: [{hosts}]}}\n"
+    script = "".join(part for part in commands(planned(text))[0].stdin if isinstance(part, str))
+    assert 'PET_NODE_RANK="$NODE_RANK"' in script
+    assert "--nproc-per-node=4" in script
+    assert "--node-rank" not in script

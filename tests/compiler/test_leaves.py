@@ -51,6 +51,19 @@ COMPILED = {**TWO, "training": {"compile": {"backend": "inductor"}}}
 BATCHED = {**TWO, "args": ["${training.gradient_accumulation}"], "training": {"global_batch": 16, "micro_batch": 4}}
 
 
+SPAWNED = {"script": "train.py", "hardware": {"kind": "tpu", "runtime": "torch_xla"}, "function": "main"}
+ZERO = {**TWO, "launcher": "deepspeed", "paradigm": {"kind": "deepspeed", "config_argument": "--deepspeed_config"}}
+REACHED = {
+    "script": "train.py",
+    "hardware": "cpu",
+    "paradigm": {"kind": "deepspeed", "multinode_launcher": "pdsh", "hostfile": "slots"},
+}
+
+
+def zero(**more):
+    return {**ZERO, "paradigm": {**ZERO["paradigm"], "zero_stage": 3, **more}}
+
+
 def kind(word, base=TWO, block="hardware", **more):
     return {**base, block: {"kind": word, **({"per_node": 2} if block == "hardware" else {}), **more}}
 
@@ -74,6 +87,7 @@ CHANGES = {
     "python": (TWO, "/opt/python"),
     "setup": (TWO, ["source activate"]),
     "launcher": (TWO, "python"),
+    "function": (SPAWNED, "train"),
     "launcher_args": (TWO, ["--start-method=fork"]),
     "limits.minutes": (TWO, 5),
     "depends_on": (TWO, ["last"]),
@@ -85,6 +99,23 @@ CHANGES = {
     "hardware.per_node/tpu": (kind("tpu"), 3),
     "hardware.type": ({"script": "train.py", "hardware": {"kind": "tpu", "type": "v6e-8"}}, "v6e-4"),
     "hardware.runtime": ({"script": "train.py", "hardware": {"kind": "tpu", "type": "v6e-8"}}, "spmd"),
+    "paradigm.zero_stage": (zero(), 2),
+    "paradigm.offload_optimizer.device": (zero(), "cpu"),
+    "paradigm.offload_optimizer.nvme_path": (zero(offload_optimizer={"device": "nvme", "nvme_path": "/a"}), "/b"),
+    "paradigm.offload_optimizer.pin_memory": (zero(offload_optimizer={"device": "cpu"}), True),
+    "paradigm.offload_param.device": (zero(), "cpu"),
+    "paradigm.offload_param.nvme_path": (zero(offload_param={"device": "nvme", "nvme_path": "/a"}), "/b"),
+    "paradigm.offload_param.pin_memory": (zero(offload_param={"device": "cpu"}), True),
+    "paradigm.zero3_init": (zero(), True),
+    "paradigm.save_16bit_model": (zero(), True),
+    "paradigm.moe_layers": (zero(), ["Experts"]),
+    "paradigm.config_file": (ZERO, "ds.json"),
+    "paradigm.config_argument": (ZERO, "--deepspeed"),
+    "paradigm.multinode_launcher": (REACHED, "openmpi"),
+    "paradigm.multinode_args": (REACHED, ["-b"]),
+    "paradigm.hostfile": (REACHED, "slots2"),
+    "paradigm.include": (REACHED, "one:1"),
+    "paradigm.exclude": (REACHED, "one:0@two:0"),
     "hardware.threads_per_process/auto": (kind("auto"), 4),
     "hardware.threads_per_process/cpu": (TWO, 4),
     "hardware.threads_per_process/gpu": (GPUS, 4),
@@ -260,6 +291,7 @@ REFUSED = {
     "version": "J113",
     "paradigm.sharding": "J105",
     "nodes.count": "J313",
+    "paradigm.zero3_init": "J311",
     "depends_on": "J311",
     "target.spot": "J311",
 }
@@ -328,7 +360,8 @@ RUNTIME = {
 }
 
 #: Kinds of which plans do nothing yet. A planned target has its plan.
-IDLE = {item.kind for item in PLANNED if item.block != "target"}
+#: Those of DeepSpeed have an effect with the launcher whose scripts have it themselves.
+IDLE = {item.kind for item in PLANNED if item.block != "target" and item.own is None}
 
 
 def is_leaf(field):
@@ -384,6 +417,9 @@ def project(folder):
         (folder / name).write_text("")
     (folder / "below").mkdir()
     (folder / "hosts").write_text("one\ntwo\n")
+    (folder / "slots").write_text("one slots=2\ntwo slots=2\n")
+    (folder / "slots2").write_text("one slots=2\nthree slots=2\n")
+    (folder / "ds.json").write_text("{}")
     (folder / "others").write_text("one\nthree\n")
     return folder
 
@@ -423,7 +459,6 @@ def test_test_of_a_leaf_of_the_process_is_there(test):
 def test_leaves_of_planned_kinds_are_counted():
     """What is skipped above: the leaves of kinds that no run has yet, each of which has to be looked at with its kind."""
     assert {word: sum(leaf.kind == word for leaf in LEAVES) for word in sorted(IDLE)} == {
-        "deepspeed": 15,
         "fp8": 13,
         "megatron": 16,
     }
