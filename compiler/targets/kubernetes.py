@@ -21,7 +21,7 @@ from .base import Deployment
 from .manifests import APIS, LABEL, manifest
 from .pods import node_commands, script, slice_selector
 
-LAUNCHERS = frozenset({"python", "torchrun"})
+LAUNCHERS = frozenset({"python", "torchrun", "deepspeed", "xla"})
 DEPENDS = False
 
 _EVERY = 10.0  # seconds between two questions how a run is doing

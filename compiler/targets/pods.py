@@ -91,7 +91,7 @@ def _meeting(spec: ResolvedSpec) -> tuple[Text, ...]:
     lines: tuple[Text, ...] = (joined("head=", head(spec)),)
     if nodes.rendezvous.address is None:
         lines += ('if [ "$node" = 0 ]; then head=$HOSTNAME; fi',)
-    if spec.job.launcher == "python":
+    if spec.job.launcher in {"python", "xla"}:
         return lines
     port = nodes.rendezvous.port or PORT
     listening = f'(exec 3<>"/dev/tcp/$head/{port}") 2>/dev/null'

@@ -52,7 +52,7 @@ def test_plan_is_the_committed_one(tmp_path, monkeypatch, golden, example, targe
     monkeypatch.chdir(folder)
     words = (f"target={target}", f"launcher={launcher}", *TOLD[target])
     if launcher == "xla" and target != "tpu_pod":
-        words += ("hardware={kind: tpu, type: %s}" % ("v4-16" if target == "ssh" else "v5litepod-8"),)
+        words += ("hardware={kind: tpu, type: %s}" % ("v4-16" if target in ("ssh", "kubernetes") else "v5litepod-8"),)
     if launcher != "torchrun":
         words += ("nodes.max_restarts=0",)  # only torchrun starts processes again
     if (target, launcher) == ("kubernetes", "python"):
