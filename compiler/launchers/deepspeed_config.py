@@ -17,7 +17,10 @@ def content(spec: ResolvedSpec) -> str | None:
     if not isinstance(paradigm, DeepSpeed) or paradigm.config_argument is None:
         return None
     if paradigm.config_file is not None:
-        return (Path(spec.project_dir) / paradigm.config_file).read_text(encoding="utf-8")
+        try:
+            return (Path(spec.project_dir) / paradigm.config_file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):  # the job is refused for it
+            return ""
     return json.dumps(generated(spec, paradigm), indent=2) + "\n"
 
 
