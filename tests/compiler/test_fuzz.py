@@ -86,6 +86,8 @@ WORDS = {
     "prefix": ["{rank}: ", "", "é "],
     "memory": ["512MiB", "8GiB"],
     "backend": ["inductor", "eager", "none"],
+    "resources": {"keys": ["accelerator_type:H100"], "values": [1, 0.5]},
+    "ray.runtime_env": {"keys": ["pip", "conda"], "values": [["numpy"], "base"]},
     "kubernetes.image": ["registry/train:1"],
     "kubernetes.folder": ["/workspace"],
     "kubernetes.memory": ["64Gi"],
