@@ -86,6 +86,12 @@ WORDS = {
     "prefix": ["{rank}: ", "", "é "],
     "memory": ["512MiB", "8GiB"],
     "backend": ["inductor", "eager", "none"],
+    "function": ["main"],
+    "config_argument": ["--deepspeed_config"],
+    "config_file": ["ds.json"],
+    "hostfile": ["slots"],
+    "deepspeed.include": ["one", "one:0@two:1"],
+    "deepspeed.exclude": ["two", "one:0"],
     "resources": {"keys": ["accelerator_type:H100"], "values": [1, 0.5]},
     "ray.runtime_env": {"keys": ["pip", "conda"], "values": [["numpy"], "base"]},
     "kubernetes.image": ["registry/train:1"],
@@ -193,6 +199,8 @@ def project(folder):
     (folder / "other.py").write_text("")
     (folder / "below").mkdir()
     (folder / "hosts").write_text("one\nme@two\n")
+    (folder / "slots").write_text("one slots=2\ntwo slots=2\n")
+    (folder / "ds.json").write_text("{}")
     return folder
 
 
