@@ -134,7 +134,7 @@ class Capture(msgspec.Struct, frozen=True, kw_only=True):
 class RunCommand(msgspec.Struct, frozen=True, kw_only=True, tag="run", tag_field="kind"):
     """Run a command on this machine and wait for it, at most `timeout` seconds.
 
-    What `captures` find in its output fills placeholders of later steps; the output is shown as well.
+    What `captures` find in its output fills placeholders of later steps; the output is shown on stderr.
     """
 
     command: Command

@@ -176,7 +176,7 @@ class _Performance:
         supervisor = Supervisor(
             self.run_dir,
             self.family,
-            self.screen,
+            self.screen.aside() if all(_serves(command) for command in wanted) else self.screen,
             self.interrupts,
             grace=self.settings.grace,
             timeout=timeout,
@@ -203,6 +203,11 @@ class _Performance:
         item = start(command, self.values, self.settings, self.run_dir, index)
         self.family.add(item.process.pid, own_session=not item.inherits)
         return item
+
+
+def _serves(command: Command) -> bool:
+    """Whether a command is no process of the job, nor shows what one wrote: it copies files or hands the job over."""
+    return command.output == "tagged" and not command.ranks
 
 
 #: The exit code of a run that took longer than it may, as that of timeout(1).

@@ -89,6 +89,11 @@ class Screen:
         self._live: tuple[Source, bytes] | None = None
         self._recent: deque[tuple[Source, bytes]] = deque(maxlen=10)
 
+    def aside(self) -> Screen:
+        """The same for commands that are no part of the job: what they write goes to stderr."""
+        err = self._sinks["stderr"]
+        return Screen(err, err, color=self._color, prefix=self._prefixes)
+
     def show(self, source: Source, block: bytes) -> None:
         """Write whole lines, or a piece of a very long line, of one source."""
         live, sink, prefix = self._live, self._sinks[source.stream], self._prefix(source)

@@ -110,7 +110,9 @@ def test_no_process_is_left_on_any_machine(jobc_command, folder, ssh_job, how):
     elif how == "kill the executor":
         os.kill(record["pid"], signal.SIGKILL)
     else:
-        children = subprocess.run(["pgrep", "-f", "exec bash -s"], capture_output=True, text=True, check=True)
+        children = subprocess.run(
+            ["pgrep", "-P", str(record["pid"]), "-f", "exec bash -s"], capture_output=True, text=True, check=True
+        )
         os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
     wait_for(lambda: not any(alive(pid) for pid in pids))
     if how == "cut the connection":

@@ -86,7 +86,8 @@ def test_run_is_followed_to_its_end(house, spool):
     """What it writes is shown as it comes, and its end is that of the job."""
     outcome, out, err = house.run(handed_over(spool, "echo one; sleep 0.3; echo two"))
     assert outcome.exit_code == 0
-    assert out.endswith(b"one\ntwo\n")
+    assert out == b"one\ntwo\n"
+    assert b"it is number 100." in err
     assert b"jobc: running (WORKS)" in err
     record = jobc.executor.load(outcome.run_dir)
     assert (record.state, record.captured, record.word) == ("succeeded", {"job_id": "100"}, "DONE")
