@@ -127,6 +127,8 @@ if [ -n "${SLURM_CPUS_PER_TASK-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_
 
 _AFTER = """\
 step=$!
+# A signal that comes before this script listens is lost; the file is not.
+if [ -e stop ]; then ask stop; fi
 while
   signalled=
   wait "$step"
@@ -204,9 +206,10 @@ esac
 #: A job that runs is asked to save before it ends; one that has ended is left alone.
 STOP = """\
 #!/bin/bash
+cd -- "${0%/*}" || exit
 word=$(squeue --noheader --states=all --jobs="$1" --format=%T 2>&1)
 case $word in
-  RUNNING) scancel --batch --signal=TERM "$1" ;;
+  RUNNING) : >stop && scancel --batch --signal=TERM "$1" ;;
   PENDING | CONFIGURING | SUSPENDED | STOPPED | REQUEUE* | SPECIAL_EXIT) scancel "$1" ;;
   *"Invalid job id"* | [A-Z]*[A-Z]) ;;
   *)
