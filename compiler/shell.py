@@ -59,12 +59,13 @@ def _step(step: Step, plan: LaunchPlan, document: str) -> dict[str, object]:
             return {
                 "kind": "write",
                 "path": shell(step.path),
+                "folder": _folder(step.path),
                 "print": _print(content),
                 "mode": f"{step.mode:o}",
             }
         case PackFiles():
             names = [shell(name) for name in step.files]
-            return {"kind": "pack", "path": shell(step.path), "names": names}
+            return {"kind": "pack", "path": shell(step.path), "folder": _folder(step.path), "names": names}
         case RunCommand():
             captures = [(capture.name, shell(capture.pattern)) for capture in step.captures]
             return {"kind": "run", "line": shell_command(step.command, step.timeout), "captures": captures}
@@ -87,6 +88,13 @@ def _step(step: Step, plan: LaunchPlan, document: str) -> dict[str, object]:
         case StartNodes():
             groups = [_group(group, group.commands, step.timeout) for group in plan.nodes]
             return {"kind": "start", "groups": groups, "output": plan.nodes[0].commands[0].output}
+
+
+def _folder(path: Text) -> str | None:
+    """The folder of a file, where it is one in the run's folder that has to be made."""
+    if isinstance(path, str) or not isinstance(path[-1], str) or path[-1].count("/") < 2:
+        return None
+    return shell((*path[:-1], path[-1].rpartition("/")[0]))
 
 
 def _print(content: Text) -> str:

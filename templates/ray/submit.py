@@ -6,6 +6,7 @@ The values go through a pipe. They are one word of base64, because Ray expands `
 import base64
 import json
 import os
+import shutil
 import sys
 
 
@@ -23,6 +24,8 @@ def main(file, names, *command):
             json.dump(environment, pipe)
         os._exit(0)
     os.close(writer)
+    if shutil.which(command[0]) is None:
+        sys.exit(f"{command[0]} cannot be started: there is no such program on PATH")
     os.execvp(command[0], [*command[:3], f"--runtime-env=/dev/fd/{reader}", *command[3:]])
 
 

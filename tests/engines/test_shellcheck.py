@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 from jobc.cli.api import load, plan
-from jobc.compiler.plan import Ref
+from jobc.compiler.plan import Ref, WriteFile
 from jobc.compiler.shell import render_shell
 
 HOSTILE = "args: ['two words', \"it's\", '$HOME', '$(id)', '--', 'a\\nb', é]\nenv: {A: '`id` $x'}\nsecrets: [TOKEN]\n"
@@ -24,9 +24,10 @@ def checked(folder):
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed: make engines")
 
-    def judge(text):
+    def judge(text, *excluded):
         (folder / "script.sh").write_text(text)
-        for command in (["bash", "-n"], ["shellcheck", "--shell=bash", "--severity=warning"]):
+        options = ["--shell=bash", "--severity=warning", *(f"--exclude={code}" for code in excluded)]
+        for command in (["bash", "-n"], ["shellcheck", *options]):
             done = subprocess.run([*command, "script.sh"], cwd=folder, capture_output=True, text=True)
             assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
@@ -62,3 +63,16 @@ def test_script_of_a_node_is_good_bash(checked, folder, name):
         for command in group.commands:
             parts = command.stdin if isinstance(command.stdin, tuple) else (command.stdin,)
             checked("".join("'a value'" if isinstance(part, Ref) else part for part in parts))
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_scripts_for_ray_are_good_bash(checked, folder, name):
+    """Those of the nodes, which are told there who they are, and the sh form that submits them."""
+    text = LOCAL[name] + "target: ray\n" + (HOSTILE if "command" not in LOCAL[name] else "")
+    made, spec = planned(folder, text if "hardware" in text else f"{text}hardware: cpu\n")
+    unused, quoted = "SC2034", "SC1078"  # not every job needs all that is known; the script of a node is quoted whole
+    checked(render_shell(made, {"project_dir": spec.project_dir, "python": "python3"}), unused, quoted)
+    for step in made.submit:
+        if isinstance(step, WriteFile) and isinstance(step.path[-1], str) and step.path[-1].endswith(".sh"):
+            parts = step.content if isinstance(step.content, tuple) else (step.content,)
+            checked("".join("'a value'" if isinstance(part, Ref) else part for part in parts), unused)
