@@ -78,8 +78,7 @@ def jobc_command(folder):
             env={**os.environ, **(env or {})},
             capture_output=True,
             text=True,
-            timeout=120,
-            **options,
+            **{"timeout": 120, **options},
         )
 
     return run

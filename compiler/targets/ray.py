@@ -114,7 +114,7 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
         first=0,
         count=spec.job.nodes.count,
         processes=spec.job.processes_per_node,
-        commands=tuple(_on_node(command, index) for index, command in enumerate(commands)),
+        commands=tuple(replace(command, output="elsewhere") for command in commands),
     )
     status = _job(target, "status", log=True)
     logs, follow = _shown(target, "logs"), _shown(target, "logs", "--follow")
@@ -159,11 +159,6 @@ def _site(spec: ResolvedSpec) -> Site:
         address=(Ref("head"),),
         output="stream",
     )
-
-
-def _on_node(command: Command, index: int) -> Command:
-    """The command as the plan shows it: the driver starts it there, through its script."""
-    return replace(command, output="elsewhere", title=f"process_{index}.sh")
 
 
 def _script(spec: ResolvedSpec, command: Command, site: Site, index: int) -> WriteFile:

@@ -156,7 +156,7 @@ def test_digits_train_on_two_nodes(ray_cluster, jobc_command, folder, there):
     """The example reaches its accuracy there, with nothing in its document changed."""
     shutil.copytree(DIGITS, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("out", "__pycache__"))
     words = ("target=ray", f"target.folder={there}", "target.cpus=1", "nodes=2", "hardware.per_node=1")
-    done = jobc_command("run", "job.yaml", *words, env=ray_cluster.env)
+    done = jobc_command("run", "job.yaml", *words, env=ray_cluster.env, timeout=280)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     said = [line for line in done.stdout.splitlines() if "test accuracy" in line]  # one of each node
     assert len(said) == 2
