@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..spec import FindingsError, ResolvedSpec
-from . import batches, logs
+from . import batches, elastic, logs
 from .check import check
 from .launchers import launcher_of
 from .plan import LaunchPlan
@@ -19,7 +19,8 @@ def compile_plan(spec: ResolvedSpec) -> LaunchPlan:
         FindingsError: the job contradicts itself, or asks for what its launcher or target cannot honour.
     """
     target = target_of(spec)
-    findings = (*spec.findings, *check(spec), *batches.check(spec), *logs.check(spec), *target.check(spec))
+    further = (*batches.check(spec), *elastic.check(spec), *logs.check(spec))
+    findings = (*spec.findings, *check(spec), *further, *target.check(spec))
     if any(finding.severity == "error" for finding in findings):
         raise FindingsError(findings)
     deployment = target.deploy(spec, launcher_of(spec))

@@ -192,12 +192,14 @@ class StartNodes(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_fie
     """Start the commands of all nodes on this machine, together, and wait; the first that fails ends the others.
 
     `ports` must be free before anything starts. After `timeout` seconds all are asked to end, then ended. So many
-    times as `restarts` says, a node whose command was killed, or whose connection was lost, is started again instead.
+    times as `restarts` says, a node whose command was killed, or whose connection was lost, is started again instead;
+    after that the others go on without it, as long as they are at least as many as `least`, if that is not 0.
     """
 
     ports: tuple[int, ...] = ()
     timeout: float | None = None
     restarts: int = 0
+    least: int = 0
 
 
 Step = WriteFile | PackFiles | RunCommand | RunForNodes | StartNodes | CallApi | Report

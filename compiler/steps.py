@@ -52,6 +52,7 @@ def line(step: Step, plan: LaunchPlan) -> Line:
         case StartNodes():
             ports = (f"needs port {', '.join(map(str, step.ports))} free",) if step.ports else ()
             again = (f"a node that is lost starts again, {step.restarts} times",) if step.restarts else ()
+            again += (f"{step.least} or more go on without those that are lost",) if step.least else ()
             return Line(
                 "start", f"{node_names(range(plan.machines))} and wait", (*ports, *again, *_limit(step.timeout))
             )

@@ -153,8 +153,8 @@ class _Performance:
             wanted = commands(self.plan, step)
             for first in range(0, len(wanted), size := step.at_once if isinstance(step, RunForNodes) else len(wanted)):
                 timeout = step.timeout if isinstance(step, StartNodes | RunCommand) else None
-                restarts = step.restarts if isinstance(step, StartNodes) else 0
-                ended = self._together(wanted[first : first + size], timeout, first, restarts)
+                again = (step.restarts, step.least) if isinstance(step, StartNodes) else (0, 0)
+                ended = self._together(wanted[first : first + size], timeout, first, again)
                 if ended != Ended():
                     return ended
             if isinstance(step, RunCommand):
@@ -172,7 +172,7 @@ class _Performance:
         except OSError as error:
             raise records.unwritable(path, error) from error
 
-    def _together(self, wanted: Sequence[Command], timeout: float | None, first: int, restarts: int) -> Ended:
+    def _together(self, wanted: Sequence[Command], timeout: float | None, first: int, again: tuple[int, int]) -> Ended:
         supervisor = Supervisor(
             self.run_dir,
             self.family,
@@ -180,7 +180,7 @@ class _Performance:
             self.interrupts,
             grace=self.settings.grace,
             timeout=timeout,
-            again=Again(lambda item: self._one(item.command, item.index), restarts),
+            again=Again(lambda item: self._one(item.command, item.index), *again),
             output=self.plan.output,
         )
         started: list[Started] = []

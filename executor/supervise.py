@@ -44,10 +44,11 @@ class Ended:
 
 @dataclass
 class Again:
-    """How a command that was lost is started again, and how often that may be."""
+    """How a command that was lost is started again, how often that may be, and how many go on without others then."""
 
     start: Callable[[Started], Started]
     left: int = 0
+    least: int = 0
 
 
 class Supervisor:
@@ -163,7 +164,7 @@ class Supervisor:
             if code is None:
                 continue
             self._running.remove(item)
-            if self._start_again(item, code):
+            if self._lost(item, code):
                 continue
             if code != 0 and self._first is None:
                 self._first = (item, code)
@@ -171,15 +172,24 @@ class Supervisor:
                     self._ask(signal.SIGTERM, self._running)
         return bool(self._running)
 
-    def _start_again(self, item: Started, code: int) -> bool:
-        """Start a machine's command again that was killed or cut off, if that may be; an agent that gave up exits 1."""
+    def _lost(self, item: Started, code: int) -> bool:
+        """Whether a machine was killed or cut off and the run goes on all the same; an agent that gave up exits 1.
+
+        Its command is started again, or the others go on without it. The machine where all meet is the first one.
+        """
         again, ending = self._again, self._first is not None or self._stopped is not None or self._timed_out
-        if again is None or again.left == 0 or ending or item.command.host is None or code <= _KILLED:
+        if again is None or ending or item.command.host is None or code <= _KILLED:
             return False
-        again.left -= 1
-        how = failure_of(code, rank=None).how
-        self._screen.say(f"jobc: the machine {item.command.host} failed: {how}; its processes start again\n")
-        self._watch(again.start(item))
+        how, others = failure_of(code, rank=None).how, len(self._running)
+        if again.left:
+            again.left -= 1
+            self._screen.say(f"jobc: the machine {item.command.host} failed: {how}; its processes start again\n")
+            self._watch(again.start(item))
+            return True
+        if not again.least or item.index == 0 or others < again.least:
+            return False
+        machines = "1 machine" if others == 1 else f"{others} machines"
+        self._screen.say(f"jobc: the machine {item.command.host} failed: {how}; the run goes on with {machines}\n")
         return True
 
     def _react(self) -> None:

@@ -160,12 +160,21 @@ def amend(settings: Settings, said: Arguments, spec: ResolvedSpec | None, proces
         refusals.refuse("even_batches", cause, "leave it away, or train with `paradigm=ddp`")
     amended = replace(
         settings,
+        gradient_accumulation=_accumulation(settings.gradient_accumulation, spec, processes),
         paradigm=paradigm,
         precision=_precision(settings.precision, said, spec, refusals),
         compile=_changed(settings.compile, "training.compile", said.compile, "dynamo_plugin", spec, refusals),
     )
     refusals.end()
     return amended
+
+
+def _accumulation(planned: int, spec: ResolvedSpec | None, processes: int) -> int:
+    """The batches of a step, which follow from the processes that there are where machines come and go."""
+    if spec is None or spec.job.nodes.elastic.min is None:
+        return planned
+    total, each = spec.job.training.global_batch, spec.job.training.micro_batch
+    return planned if total is None or each is None else max(1, total // (each * processes))
 
 
 def _paradigm(

@@ -400,7 +400,7 @@ def _device(hardware: Hardware, local_rank: int) -> torch.device:
 
 
 def _check_size(world: World, spec: ResolvedSpec | None) -> None:
-    if spec is None or (spec.job.processes, spec.job.processes_per_node) == (world.size, world.local_size):
+    if spec is None or spec.job.fits(world.size, world.local_size):
         return
     job = spec.job
     wanted = f"{job.processes} ({job.nodes.count} x {job.processes_per_node})"

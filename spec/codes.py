@@ -62,6 +62,7 @@ CODES: dict[str, Code] = {
     "J325": Code("hint", "A variable in `env` is a setting of Accelerate, which jobc does not read."),
     "J326": Code("error", "The samples of a step are not those of its batches in all processes."),
     "J327": Code("error", "Groups of processes do not fit the number of processes."),
+    "J328": Code("error", "The number of machines cannot change as the job says."),
     "J330": Code("error", "The job chooses what its scheduler hands out."),
     "J331": Code("error", "An option in `target.extra` is one that the plan sets."),
     "J332": Code("hint", "A job that is queued again would begin anew."),

@@ -59,11 +59,21 @@ class Rendezvous(Part, frozen=True):
         msgspec.structs.force_setattr(self, "conf", freeze(self.conf))
 
 
+class Elastic(Part, frozen=True):
+    """How many machines a run may lose."""
+
+    min: Annotated[
+        Annotated[int, Meta(ge=1, le=65536)] | None,
+        Meta(description="Machines with which a run goes on when others are lost; unset needs all of `count`."),
+    ] = None
+
+
 class Nodes(Part, frozen=True):
     """How many machines, and how their processes meet."""
 
     count: Annotated[int, Meta(ge=1, le=65536, description="Number of machines.")] = 1
     rendezvous: Annotated[Rendezvous, Meta(description="How processes find each other.")] = Rendezvous()
+    elastic: Annotated[Elastic, Meta(description="How many machines a run may lose.")] = Elastic()
     max_restarts: Annotated[
         int, Meta(ge=0, le=1000, description="How often all processes are started again after one of them failed.")
     ] = 0
@@ -258,6 +268,11 @@ class Job(Part, frozen=True, kw_only=True):
     def processes(self) -> int:
         """Processes of the whole job."""
         return self.nodes.count * self.processes_per_node
+
+    def fits(self, processes: int, local: int) -> bool:
+        """Whether a world of so many processes, so many of them on this machine, is one of the job."""
+        per_node, least = self.processes_per_node, self.nodes.elastic.min or self.nodes.count
+        return local == per_node and processes in range(least * per_node, self.processes + 1, per_node)
 
     @property
     def copies(self) -> int:

@@ -103,7 +103,8 @@ def _rendezvous(spec: ResolvedSpec, site: Site) -> Argv:
         )
         return (f"--nnodes={nodes.count}", *where)
     endpoint = joined("--rdzv-endpoint=", site.address, ":", port)
-    return (f"--nnodes={nodes.count}", "--rdzv-backend=c10d", endpoint, ("--rdzv-id=", Ref("run_id")))
+    count = nodes.count if nodes.elastic.min is None else f"{nodes.elastic.min}:{nodes.count}"
+    return (f"--nnodes={count}", "--rdzv-backend=c10d", endpoint, ("--rdzv-id=", Ref("run_id")))
 
 
 def _entry(spec: ResolvedSpec) -> Argv:

@@ -65,6 +65,7 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
         RunForNodes(command=_copy(spec, target)),
         StartNodes(
             restarts=spec.job.nodes.max_restarts if spec.job.nodes.count > 1 else 0,
+            least=spec.job.nodes.elastic.min or 0,
             timeout=time_limit(spec),
         ),
     )

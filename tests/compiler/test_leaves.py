@@ -48,6 +48,7 @@ SAGEMAKER = {
     },
 }
 COMPILED = {**TWO, "training": {"compile": {"backend": "inductor"}}}
+AGAIN = {"max_restarts": 1, "elastic": {"min": 1}}
 BATCHED = {**TWO, "args": ["${training.gradient_accumulation}"], "training": {"global_batch": 16, "micro_batch": 4}}
 
 
@@ -143,6 +144,7 @@ CHANGES = {
     "nodes.rendezvous.address": (HOSTS, "one.local"),
     "nodes.rendezvous.conf": (TWO, {"join_timeout": 60}),
     "nodes.rendezvous.port": (TWO, 29511),
+    "nodes.elastic.min": ({**TWO, "target": {"kind": "ssh", "hosts": ["one", "two", "three"]}, "nodes": AGAIN}, 2),
     "nodes.max_restarts": (TWO, 3),
     "nodes.monitor_interval": (TWO, 5),
     "nodes.collective_timeout": (TWO, 60),

@@ -198,3 +198,70 @@ def test_what_is_killed_on_one_machine_starts_again_on_both(jobc_command, job, w
     assert sorted(line for line in said.splitlines() if "gathered" in line) == [
         f"[{rank}] gathered [0, 1, 2, 3] again" for rank in range(4)
     ]
+
+
+ELASTIC = """
+import os, time, torch
+from pathlib import Path
+from jobc import Accelerator
+accelerator = Accelerator()
+here = accelerator.process_index
+Path(f"pid.{here}").write_text(f"{os.getpid()} {os.environ['GROUP_RANK']}")
+print("gathered", accelerator.gather(torch.tensor([here])).tolist(), flush=True)
+while accelerator.num_processes == 2:
+    time.sleep(0.1)
+    accelerator.gather(torch.ones(1))
+"""
+LATE = """
+import time, torch
+from jobc import Accelerator
+accelerator = Accelerator()
+print("steps of", accelerator.gradient_accumulation_steps, flush=True)
+while accelerator.num_processes == 1:
+    time.sleep(0.1)
+print("gathered", accelerator.gather(torch.tensor([accelerator.process_index])).tolist(), flush=True)
+"""
+GOES_ON = ("nodes.elastic.min=1", "nodes.max_restarts=1")
+
+
+def test_run_goes_on_without_a_machine_that_is_lost(jobc_command, folder, machines, job):
+    """The cable is cut, the machine cannot be reached again, and the other one trains on alone."""
+    files = job(ELASTIC)
+    conf = "nodes.rendezvous.conf={last_call_timeout: 2, keep_alive_interval: 1}"
+    words = (*GOES_ON, "nodes.collective_timeout=5", conf)
+    assert jobc_command("run", "-d", "job.yaml", *words).returncode == 0
+    pids(files, "pid.[01]", 2)
+    ip("link", "set", machines.names["m2"], "down")
+    try:
+        ended = jobc_command("wait", "last")
+    finally:
+        ip("link", "set", machines.names["m2"], "up")
+    (log,) = (folder.parent / "state/jobc/runs").glob("*/logs/run.log")
+    assert ended.returncode == 0, log.read_text()
+    assert "jobc: the machine m2 failed: exit code 255; the run goes on with 1 machine\n" in log.read_text()
+    assert "[0] gathered [0]\n" in log.read_text()
+
+
+def test_machine_that_comes_late_is_taken_in(jobc_command, job):
+    """The first machine begins alone; when the second is there both start again together, with shorter windows."""
+    late = "setup: ['[ $(hostname) = m1 ] || sleep 8']\ntraining: {global_batch: 8, micro_batch: 2}\n"
+    job(LATE, more=late)
+    done = jobc_command("run", "job.yaml", *GOES_ON, "nodes.rendezvous.conf={last_call_timeout: 1}")
+    assert done.returncode == 0, done.stderr
+    said = sorted(done.stdout.splitlines())
+    assert {"[0] steps of 2", "[1] steps of 2"} < set(said)
+    assert [line for line in said if "gathered" in line] == ["[0] gathered [0, 1]", "[1] gathered [0, 1]"]
+
+
+def test_first_machine_cannot_be_lost(jobc_command, folder, machines, job):
+    """It is where all meet: the run ends when it is gone."""
+    files = job(SLEEP)
+    assert jobc_command("run", "-d", "job.yaml", *GOES_ON).returncode == 0
+    running = pids(files, "pid.[01]", 2)
+    ip("link", "set", machines.names["m1"], "down")
+    try:
+        ended = jobc_command("wait", "last")
+    finally:
+        ip("link", "set", machines.names["m1"], "up")
+    assert ended.returncode != 0
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid, _ in running))
