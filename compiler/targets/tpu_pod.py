@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from ...spec import Finding, ResolvedSpec, finding
 from ...spec.targets import TpuPod
 from ..launchers import Launcher
@@ -16,7 +18,7 @@ from ..plan import Command, NodeGroup, PackFiles, Ref, Report, RunCommand, Stand
 from .base import Deployment
 from .sent import check_sent, files_of, hashes
 from .tpu_machines import MAKING, ONLY, Machines, line, machines, run, slice_of, target_of
-from .tpu_worker import site, worker_script
+from .tpu_worker import worker_commands, worker_script
 
 LAUNCHERS = frozenset({"xla"})
 DEPENDS = False
@@ -140,46 +142,35 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
     target, slices = target_of(spec), machines(spec)
     files = files_of(spec, target.exclude)
     gone = () if target.keep or target.existing else slices.remove(spec)
-    stopping = run("bash", "-c", joined(line(slices.everywhere(spec, joined(_SCRIPT, "stop"))), "\nexit 0"))
     return Deployment(
         nodes=(
             NodeGroup(
                 first=0,
                 count=spec.job.nodes.count,
                 processes=spec.job.processes_per_node,
-                commands=tuple(_shown(command) for command in launcher.node_commands(spec, site(spec))),
+                commands=tuple(
+                    msgspec.structs.replace(command, output="elsewhere") for command in worker_commands(spec, launcher)
+                ),
             ),
         ),
         submit=(
             WriteFile(path=(Ref("run_dir"), "/spec.json"), content=(Ref("spec"),), mode=0o600),
             PackFiles(path=(Ref("run_dir"), "/send/files.tar.gz"), files=files),
             WriteFile(path=(Ref("run_dir"), "/send/worker.sh"), content=worker_script(spec, launcher), mode=0o700),
-            *slices.scripts(spec),
+            *_scripts(spec, slices),
             *(() if target.existing else slices.make(spec)),
             _answering(spec, slices),
             run(*slices.copied(spec, (Ref("run_dir"), "/send"), _THERE)),
             *_secrets(spec, slices),
             run(*slices.everywhere(spec, joined(_SCRIPT, "start"))),
         ),
-        status=(_asking(spec, slices, None),),
+        status=(_asking(spec, None),),
         logs=(run(*slices.everywhere(spec, joined(_SCRIPT, "logs"))),),
         follow=(run(*slices.everywhere(spec, joined(_SCRIPT, "follow"))),),
-        wait=(_asking(spec, slices, 30), *gone),
-        stop=(stopping, *gone),
+        wait=(_asking(spec, 30), *gone),
+        stop=(run("bash", (Ref("run_dir"), "/stop.sh")), *gone),
         preflight=(RunCommand(command=Command(argv=slices.gate(spec), output="tagged", title="gcloud")),),
         inputs=hashes(spec, files),
-    )
-
-
-def _shown(command: Command) -> Command:
-    return Command(
-        argv=command.argv,
-        env=command.env,
-        cwd=command.cwd,
-        ranks=command.ranks,
-        output="elsewhere",
-        unset=command.unset,
-        title=command.title,
     )
 
 
@@ -191,21 +182,33 @@ def _answering(spec: ResolvedSpec, slices: Machines) -> Report:
     return Report(command=command, pattern=pattern, states={"ready": "succeeded"}, every=15)
 
 
-def _asking(spec: ResolvedSpec, slices: Machines, every: float | None) -> Report:
+def _asking(spec: ResolvedSpec, every: float | None) -> Report:
     """Asks the cloud for the slice, and its machines while it is there.
 
     A machine that failed speaks for all, then one that was stopped, then one that runs; all have to have succeeded.
     """
-    look, there = slices.look(spec), slices.everywhere(spec, joined(_SCRIPT, "state"))
-    if look is not None:
-        state = joined("state=$(", line(look), ") || exit\n", 'echo "jobc-slice $state"\n')
-        there = ("bash", "-c", joined(state, line(there)))
     ahead = "|".join(
         rf"[\s\S]*^jobc-worker (?={words}\b)" for words in ("(?:failed|lost)", "stopped", "running")
     )  # fmt: skip
     all_of_them = rf"(?:[\s\S]*?^jobc-worker (?=succeeded\b)){{{spec.job.nodes.count}}}"
     pattern = rf"\A(?:{ahead}|{all_of_them}|[\s\S]*^jobc-slice (?!READY|RUNNING))(?P<word>\w+)(?: (?P<code>\d+))?"
-    return Report(command=Command(argv=there, title="gcloud"), pattern=pattern, states=_STATES, every=every)
+    command = Command(argv=("bash", (Ref("run_dir"), "/state.sh")), title="gcloud")
+    return Report(command=command, pattern=pattern, states=_STATES, every=every)
+
+
+def _scripts(spec: ResolvedSpec, slices: Machines) -> tuple[WriteFile, ...]:
+    """What later verbs carry out, and what the commands of this way to get machines need."""
+    target, look = target_of(spec), slices.look(spec)
+    asked = slices.everywhere(spec, joined(_SCRIPT, "state"))
+    state = () if look is None else ("state=$(", line(look), ') || exit\necho "jobc-slice $state"\n')
+    removed = not (target.keep or target.existing)
+    why = "# Machines that cannot be reached are removed all the same.\n" if removed else ""
+    ended = line(slices.everywhere(spec, joined(_SCRIPT, "stop")))
+    return (
+        *slices.scripts(spec),
+        WriteFile(path=(Ref("run_dir"), "/state.sh"), content=joined(*state, line(asked), "\n")),
+        WriteFile(path=(Ref("run_dir"), "/stop.sh"), content=joined(why, ended, " || :\n" if removed else "\n")),
+    )
 
 
 _HAND_OVER = """\

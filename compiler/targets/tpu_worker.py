@@ -9,6 +9,8 @@ import posixpath
 from functools import cache
 from pathlib import Path
 
+import msgspec
+
 from ...spec import ResolvedSpec
 from ...spec.hardware import Tpu
 from ..launchers import Launcher
@@ -35,9 +37,19 @@ def site(spec: ResolvedSpec) -> Site:
     )
 
 
+def worker_commands(spec: ResolvedSpec, launcher: Launcher) -> tuple[Command, ...]:
+    """The launcher's commands with what TPUs need to know; the job's own variables win."""
+    hardware = spec.job.hardware
+    told: dict[str, Text] = {"PJRT_DEVICE": "TPU"}
+    if isinstance(hardware, Tpu) and hardware.runtime == "torch_tpu" and spec.job.nodes.count > 1:
+        told |= {"TPU_WORKER_ID": (Ref("node"),), "JOB_COMPLETION_INDEX": (Ref("node"),)}
+    commands = launcher.node_commands(spec, site(spec))
+    return tuple(msgspec.structs.replace(command, env={**told, **command.env}) for command in commands)
+
+
 def worker_script(spec: ResolvedSpec, launcher: Launcher) -> Text:
     """The script."""
-    commands = launcher.node_commands(spec, site(spec))
+    commands = worker_commands(spec, launcher)
     limit = time_limit(spec)
     tagged = spec.job.processes == 1 or all(command.output == "tagged" for command in commands)
     lines: list[Text] = [
@@ -49,23 +61,10 @@ def worker_script(spec: ResolvedSpec, launcher: Launcher) -> Text:
         f"limit={'' if limit is None else f'{limit:g}'} tagged={'yes' if tagged else 'no'}",
     ]
     for index, command in enumerate(commands):
-        lines += [f"process_{index}() {{", *(joined("  ", text) for text in _process(spec, command)), "}"]
+        named = ('export TPU_WORKER_HOSTNAMES="$workers"',) if "TPU_WORKER_ID" in command.env else ()
+        run = ("set -e", *named, *node_command(command, _KNOWN_THERE))
+        lines += [f"process_{index}() {{", *(joined("  ", text) for text in run), "}"]
     return joined(*(part for text in lines for part in (text, "\n")), _body())
-
-
-def _process(spec: ResolvedSpec, command: Command) -> tuple[Text, ...]:
-    """A command with what TPUs need to know; the job's own variables come after, and win."""
-    hardware = spec.job.hardware
-    own = isinstance(hardware, Tpu) and hardware.runtime == "torch_tpu" and spec.job.nodes.count > 1
-    told = (
-        "export PJRT_DEVICE=TPU",
-        *(
-            ('export TPU_WORKER_ID="$node" JOB_COMPLETION_INDEX="$node" TPU_WORKER_HOSTNAMES="$workers"',)
-            if own
-            else ()
-        ),
-    )
-    return (*told, "set -e", *node_command(command, _KNOWN_THERE))
 
 
 @cache
