@@ -218,7 +218,7 @@ def test_script_of_the_plan_waits_for_a_queued_slice(google, workers, folder):
     made, spec = write(folder, workers, hardware="{kind: tpu, type: v4-8, runtime: spmd}", way="queued_resource")
     script = render_shell(made, {"project_dir": spec.project_dir, "python": sys.executable})
     (folder / "run.sh").write_text(re.sub(r"sleep (15|30)\n", "sleep 0.1\n", script))
-    done = subprocess.run(["bash", "run.sh"], cwd=folder, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(["bash", "run.sh"], cwd=folder, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert google.states == []
     _until(lambda: seen(workers[0][0]))
@@ -232,7 +232,7 @@ def test_script_of_the_plan_ends_where_the_queue_refuses(google, workers, folder
     google.states = ["FAILED"] * 3
     made, spec = write(folder, workers, way="queued_resource")
     (folder / "run.sh").write_text(render_shell(made, {"project_dir": spec.project_dir, "python": sys.executable}))
-    done = subprocess.run(["bash", "run.sh"], cwd=folder, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(["bash", "run.sh"], cwd=folder, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
     assert "FAILED" in done.stderr
 
@@ -253,7 +253,7 @@ def test_group_of_compute_engine_runs_a_job(google, workers, folder):
     made, spec = write(folder, workers, hardware="{kind: tpu, type: v5p-16}", way="compute_engine", zone="us-east5-a")
     script = render_shell(made, {"project_dir": spec.project_dir, "python": sys.executable})
     (folder / "run.sh").write_text(as_this_gcloud_has_it(script))
-    done = subprocess.run(["bash", "run.sh"], cwd=folder, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(["bash", "run.sh"], cwd=folder, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     _until(lambda: sum(len(seen(machine)) for machine in workers[0]) == 8)
     for index, machine in enumerate(workers[0]):

@@ -136,7 +136,7 @@ class FakeGoogle:
             address = self.addresses[int(name[-1]) if name[-2:-1] == "-" and name[-1].isdigit() else 0]
             access = {"name": "external-nat", "type": "ONE_TO_ONE_NAT", "natIP": address}
             card = {"networkIP": address, "accessConfigs": [access]}
-            return {**made, "id": "1", "status": "RUNNING", "selfLink": at, "networkInterfaces": [card]}
+            return {**made, "name": name, "id": "1", "status": "RUNNING", "selfLink": at, "networkInterfaces": [card]}
         if kind == "instanceGroupManagers":
             return {**made, "selfLink": at, "status": {"isStable": True}, "instanceGroup": at}
         return {**made, "selfLink": at}
@@ -150,6 +150,7 @@ class FakeGoogle:
         if verb == "listManagedInstances":
             at = f"http://127.0.0.1:{self.port}/compute/v1/projects/{'/'.join(where)}/instances/{name}"
             names = [f"{at}-{index}" for index in range(len(self.addresses))]
+            self.things |= {("instances", one.rpartition("/")[2]): {} for one in names}
             return {"managedInstances": [{"instance": one, "instanceStatus": "RUNNING"} for one in names]}
         if verb == "getGuestAttributes":
             return {"guestAttributes": []}
