@@ -23,6 +23,7 @@ find_place() {
       return 1
     fi
   fi
+  # shellcheck disable=SC2034 # processes of several machines ask for it
   head=${address:-${workers%%,*}}
 }
 
@@ -62,7 +63,7 @@ end_all() {
 
 # The processes of this machine until all have ended; the first that fails ends the others and is the machine's own.
 attend() {
-  local code=0 ended this stopped= pid still index
+  local code=0 ended this stopped='' pid still index
   find_place || { say failed 1; exit 1; }
   if [ -e secrets.sh ]; then
     source ./secrets.sh
@@ -87,7 +88,7 @@ attend() {
     ) >/dev/null 2>&1 &
   fi
   while [ "${#left[@]}" -gt 0 ]; do
-    this=0 ended=
+    this=0 ended=''
     wait -n -p ended "${left[@]}" || this=$?
     [ -n "${ended:-}" ] || continue
     still=()

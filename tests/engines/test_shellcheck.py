@@ -76,3 +76,16 @@ def test_scripts_for_ray_are_good_bash(checked, folder, name):
         if isinstance(step, WriteFile) and isinstance(step.path[-1], str) and step.path[-1].endswith(".sh"):
             parts = step.content if isinstance(step.content, tuple) else (step.content,)
             checked("".join("'a value'" if isinstance(part, Ref) else part for part in parts), unused)
+
+
+@pytest.mark.parametrize("words", [(), ("hardware.type=v4-8",), ("target.way=compute_engine", "hardware.type=v6e-16")])
+def test_scripts_of_a_slice_are_good_bash(checked, folder, words):
+    """Those of its machines, and those that reach them."""
+    said = "target: {kind: tpu_pod, zone: us-east5-b, project: my-project}\nhardware: {kind: tpu, type: v4-16}\n"
+    (folder / "job.yaml").write_text("script: train.py\n" + HOSTILE + said)
+    made = plan(load("job.yaml", words, env={}))
+    scripts = [step.content for step in made.submit if hasattr(step, "content")]
+    assert len(scripts) >= 4
+    for content in scripts[1:]:
+        parts = (content,) if isinstance(content, str) else content
+        checked("#!/bin/bash\n" + "".join("word" if isinstance(part, Ref) else part for part in parts))

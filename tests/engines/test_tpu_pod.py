@@ -96,14 +96,16 @@ def _until(holds, seconds=100):
         time.sleep(0.5)
 
 
-def write(folder, workers, script=SCRIPT, hardware="{kind: tpu, type: v4-16, runtime: spmd}", **target):
+def write(
+    folder, workers, script=SCRIPT, hardware="{kind: tpu, type: v4-16, runtime: spmd}", launcher="torchrun", **target
+):
     """A job for the workers."""
     _, ssh, scp = workers
     said = {"kind": "tpu_pod", "zone": "us-central2-b", "project": "my-project", "user": "root",
             "ssh_args": ssh, "scp_args": scp, **target}  # fmt: skip
     (folder / "train.py").write_text(script)
     (folder / "job.yaml").write_text(
-        f"script: train.py\nname: train\npython: {sys.executable}\nhardware: {hardware}\nsecrets: [HF_TOKEN]\n"
+        f"script: train.py\nname: train\npython: {sys.executable}\nhardware: {hardware}\nlauncher: {launcher}\nsecrets: [HF_TOKEN]\n"
         f"args: {json.dumps(HOSTILE)}\nenv: {{MINE: {json.dumps(HOSTILE[2])}}}\ntarget: {json.dumps(said)}\n"
     )
     spec = load("job.yaml", env={})
@@ -215,7 +217,9 @@ def test_script_of_the_plan_waits_for_a_queued_slice(google, workers, folder):
     """`--format sh` does the same where jobc is not at hand: it asks until the slice is there, then starts the job."""
     google.states = ["WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]
     google.addresses = ADDRESSES[:1]
-    made, spec = write(folder, workers, hardware="{kind: tpu, type: v4-8, runtime: spmd}", way="queued_resource")
+    made, spec = write(
+        folder, workers, hardware="{kind: tpu, type: v4-8, runtime: spmd}", launcher="auto", way="queued_resource"
+    )
     script = render_shell(made, {"project_dir": spec.project_dir, "python": sys.executable})
     (folder / "run.sh").write_text(re.sub(r"sleep (15|30)\n", "sleep 0.1\n", script))
     done = subprocess.run(["bash", "run.sh"], cwd=folder, capture_output=True, text=True, timeout=100)

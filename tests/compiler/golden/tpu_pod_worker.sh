@@ -7,6 +7,11 @@ limit= tagged=yes
 process_0() {
   set -e
   export TPU_WORKER_HOSTNAMES="$workers"
+  set -- bash -c 'set -ea
+found=$("$0" -m torch.tpu.distributed)
+eval "$found"
+PET_NNODES="$NNODES" PET_NODE_RANK="$NODE_RANK" PET_MASTER_ADDR="$MASTER_ADDR" PET_MASTER_PORT="$MASTER_PORT"
+exec "$@"' python3 python3 -m torch.distributed.run --nproc-per-node=8 --tee=3 --log-dir=../logs -- train.py
   unset "${!PET_@}"
   export JOBC_SPEC=<packed_spec>
   export JOB_COMPLETION_INDEX="${node}"
@@ -16,7 +21,7 @@ process_0() {
   export TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE='[${rank}] '
   export TPU_WORKER_ID="${node}"
   cd -- files
-  exec python3 -m torch.distributed.run --nnodes=2 --rdzv-backend=c10d --rdzv-endpoint="${head}":<port> --rdzv-id=<run_id> --nproc-per-node=8 --tee=3 --log-dir=../logs -- train.py
+  exec "$@"
 }
 
 # Above is what the job says; from here on every job's script is the same.
@@ -43,6 +48,7 @@ find_place() {
       return 1
     fi
   fi
+  # shellcheck disable=SC2034 # processes of several machines ask for it
   head=${address:-${workers%%,*}}
 }
 
@@ -82,7 +88,7 @@ end_all() {
 
 # The processes of this machine until all have ended; the first that fails ends the others and is the machine's own.
 attend() {
-  local code=0 ended this stopped= pid still index
+  local code=0 ended this stopped='' pid still index
   find_place || { say failed 1; exit 1; }
   if [ -e secrets.sh ]; then
     source ./secrets.sh
@@ -107,7 +113,7 @@ attend() {
     ) >/dev/null 2>&1 &
   fi
   while [ "${#left[@]}" -gt 0 ]; do
-    this=0 ended=
+    this=0 ended=''
     wait -n -p ended "${left[@]}" || this=$?
     [ -n "${ended:-}" ] || continue
     still=()
