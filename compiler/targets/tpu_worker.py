@@ -58,7 +58,7 @@ def worker_script(spec: ResolvedSpec, launcher: Launcher) -> Text:
         joined("run=", script_word((Ref("run_id"),))),
         f"nodes={spec.job.nodes.count} per_node={spec.job.processes_per_node} processes={len(commands)}",
         joined("address=", script_word(spec.job.nodes.rendezvous.address or "")),
-        f"limit={'""' if limit is None else f'{limit:g}'} tagged={'yes' if tagged else 'no'}",
+        f"limit={script_word('' if limit is None else f'{limit:g}')} tagged={'yes' if tagged else 'no'}",
     ]
     for index, command in enumerate(commands):
         named = ('export TPU_WORKER_HOSTNAMES="$workers"',) if "TPU_WORKER_ID" in command.env else ()

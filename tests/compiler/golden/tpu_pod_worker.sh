@@ -3,7 +3,7 @@
 run=<run_id>
 nodes=2 per_node=8 processes=1
 address=''
-limit= tagged=yes
+limit='' tagged=yes
 process_0() {
   set -e
   export TPU_WORKER_HOSTNAMES="$workers"
