@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -233,3 +235,28 @@ def test_stopped_run_leaves_no_process(jobc_command, job, folder):
     pids = [int(path.read_text()) for path in files]
     assert jobc_command("stop", "last").returncode == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_each_node_of_a_slurm_job_has_its_own_command(jobc_command, job, slurm, monkeypatch):
+    """Slurm places DeepSpeed's launcher once on each node, and the configuration comes along."""
+    monkeypatch.setenv("SLURM_CONF", slurm.env["SLURM_CONF"])
+    job(TRAIN, target="slurm", nodes=2, hardware={"per_node": 1}, **CONFIGURED)
+    done = jobc_command("run", "job.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if "micro batch" in line]
+    assert sorted(lines) == [f"[{rank}] {rank} of 2, {TRAINED}" for rank in range(2)]
+
+
+def test_deepspeed_command_starts_the_nodes_of_an_allocation(two_machines, folder, slurm):
+    """srun is told which nodes, and gives every process its place."""
+    two_machines(SEEN, "slurm", args=HOSTILE, env={"HOSTILE": VALUE})
+    (folder / "hosts").write_text("jobc-n1 slots=1\njobc-n2 slots=1\n")
+    env = {**os.environ, **slurm.env, "JOBC": f"{sys.executable} -m jobc"}
+    command = ["salloc", "--quiet", "--nodes=2", "--ntasks-per-node=1", "bash", "-c", "$JOBC run job.yaml"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for rank in ("0", "1"):
+        arguments, variables = seen(folder, rank)
+        assert arguments == HOSTILE
+        assert variables["HOSTILE"] == VALUE
+        assert (variables["RANK"], variables["WORLD_SIZE"], variables["LOCAL_RANK"]) == (rank, "2", "0")
