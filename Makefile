@@ -117,10 +117,11 @@ base = echo "import site; site.addsitedir('$(call purelib,$(VENV))')" > "$(call 
 	@$(call install,kubernetes)
 	@touch $@
 
-# podman, which runs a pod without a cluster: tests/tools/pods.py.
+# podman, which runs a pod without a cluster: tests/tools/pods.py; and kubectl, unless a newer one than Debian's is there.
 .engines/pods:
-	@echo "engines: podman"
+	@echo "engines: podman and kubectl"
 	@$(call packages,podman runc conmon,podman runc conmon catatonit netavark)
+	@$(call packages,kubectl,kubernetes-client)
 	@mkdir -p .engines && touch $@
 
 lint: $(VENV)/.dev $(VENV)/.checkout  ## ruff, pyright, the import contracts
