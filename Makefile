@@ -30,8 +30,8 @@ engines: $(addprefix .engines/,$(ENGINES))  ## install what engine tests need (a
 packages = if for name in $(1); do PATH="$$PATH:/usr/sbin" command -v $$name || echo missing; done | grep -qx missing; then \
 	{ $(APT) update -qq && $(APT) install -y -qq --no-install-recommends $(2); } >/dev/null; fi
 
-# Python environments of engines: their packages are pinned in tests/engines/requirements.
-.engines/%/bin/python: | $(VENV)/.demo
+# Python environments of engines: packages that .venv does not have are pinned in tests/engines/requirements.
+.engines/%/bin/python: | $(VENV)/.dev
 	@$(VENV)/bin/python -m venv --without-pip .engines/$*
 # $(call install,NAME): every package is named there, so that none is chosen anew.
 install = $(VENV)/bin/python -m pip --disable-pip-version-check --python .engines/$(1)/bin/python install --quiet --no-deps \
