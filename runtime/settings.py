@@ -89,8 +89,10 @@ def settle(spec: ResolvedSpec | None, said: Keywords) -> Settings:
             that it cannot have; J409, the job chooses a kind that does not run yet. All of them at once.
     """
     table = _Table(spec)
-    if spec is not None and (refused := refusal(spec.values())) is not None:
-        table.findings.append(refused)
+    if spec is not None:
+        values = {name: value for name, value in spec.values().items() if name != "target"}  # it has brought us here
+        refused = refusal(values)
+        table.findings += [] if refused is None else [refused]
     job = None if spec is None else spec.job
     training = Training() if job is None else job.training
     hardware: Hardware = AutoHardware() if job is None else job.hardware

@@ -1,7 +1,7 @@
 """What this version of jobc carries out: the one table of kinds that a document may choose and no run has yet.
 
 A job with such a kind is checked and planned like any other. `jobc run` refuses it, and so does the process, because a
-plan can also be carried out by hand.
+plan can also be carried out by hand; that is how a process comes to be on a target that is planned.
 """
 
 from __future__ import annotations

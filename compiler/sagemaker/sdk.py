@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -85,6 +86,7 @@ def render_v2(plan: LaunchPlan) -> str:
     for name, word in _FLAGS.items():
         if name in request:
             estimator[word] = _plain(request.pop(name))
+    estimator["hyperparameters"] = _hyperparameters(estimator.get("hyperparameters"), left)
     for name, word in _OF_ALGORITHM.items():
         if name in algorithm:
             estimator[word] = _plain(algorithm.pop(name))
@@ -202,6 +204,17 @@ def _training_input(name: str, channel: Request, left: Request) -> object:
 def _own(block: object) -> Request:
     """The members of a structure by the names that version 3 has for them."""
     return {_snake(name): _inside(name, value) for name, value in (as_dict(block) or {}).items()}
+
+
+def _hyperparameters(said: object, left: Request) -> Request:
+    """Those of the request as the SDK takes them: it writes each value as JSON, so that some texts have no value."""
+    found: Request = {}
+    for name, text in (as_dict(said) or {}).items():
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            left[f"HyperParameters.{name}"] = text
+    return found
 
 
 def _taken(request: Request, *names: str) -> Request:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import processes
 import pytest
+from containers import Containers, ip
 from environments import Environment
 from pods import Podman
 from pods import missing as podman_is_missing
@@ -143,3 +144,20 @@ def engine():
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def containers():
+    """Two hosts for the containers of a training job of SageMaker."""
+    if not shutil.which("ip"):
+        pytest.skip("ip is not installed: make engines")
+    made = Containers()
+    probe = subprocess.run(["ip", "netns", "add", f"{made.tag}probe"], capture_output=True, text=True)
+    if probe.returncode:
+        pytest.skip(f"no network namespace can be made here: {probe.stderr.strip()}")
+    ip("netns", "del", f"{made.tag}probe")
+    try:
+        made.start()
+        yield made
+    finally:
+        made.end()

@@ -204,3 +204,15 @@ def test_strings_arrive_through_ray(ray_cluster, jobc_command, folder, tmp_path,
     done = jobc_command("run", "job.yaml", env={**ray_cluster.env, "V99999": secret})
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert_arrived(there / "train" / "files", ["0", "1"], args, [*env, secret])
+
+
+@pytest.mark.parametrize("launcher", ["python", "torchrun"])
+def test_strings_arrive_in_a_container_of_sagemaker(containers, folder, tmp_path, launcher):
+    """Through the script that the container starts; values of secrets come as its environment."""
+    args, env = strings(11), strings(12)[: COUNT // 2]
+    target = {"kind": "sagemaker", "region": "us-east-1", "role": "arn:aws:iam::123456789012:role/training"}
+    target |= {"instance_type": "ml.m5.xlarge", "output": "s3://bucket/runs"}
+    write(folder, args, env, name="train", python=sys.executable, target=target, launcher=launcher, hardware="cpu")
+    (running,) = containers.run(plan(load("job.yaml", env={})), folder, tmp_path / "ml")
+    assert running.wait(120) == 0, (tmp_path / "ml/algo-1/log").read_text()[-3000:]
+    assert_arrived(tmp_path / "ml/algo-1/code", ["0"], args, env)

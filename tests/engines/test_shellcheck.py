@@ -15,6 +15,10 @@ LOCAL = {
     "torchrun": "script: train.py\nhardware: {kind: cpu, per_node: 2}\nsetup: [export A=1, module load x]\n",
     "a command": "command: [./go, a b]\nhardware: {kind: cpu, per_node: 2}\nnodes: {rendezvous: {port: 29511}}\n",
 }
+SAGEMAKER = (
+    "target: {kind: sagemaker, region: us-east-1, role: 'arn:aws:iam::123456789012:role/training', "
+    "instance_type: ml.m5.xlarge, output: s3://bucket, checkpoint_s3: s3://bucket/kept}\n"
+)
 MACHINES = "target: {kind: ssh, hosts: [n1, me@n2], jump: gate, port: 2222}\n"
 
 
@@ -89,3 +93,13 @@ def test_scripts_of_a_slice_are_good_bash(checked, folder, words):
     for content in scripts[1:]:
         parts = (content,) if isinstance(content, str) else content
         checked("#!/bin/bash\n" + "".join("word" if isinstance(part, Ref) else part for part in parts))
+
+
+@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_script_of_a_container_of_sagemaker_is_good_bash(checked, folder, name, nodes):
+    """What SageMaker starts on each node."""
+    words = [] if "nodes:" in LOCAL[name] else [f"nodes={nodes}"]
+    (folder / "job.yaml").write_text(LOCAL[name] + SAGEMAKER + (HOSTILE if "command" not in LOCAL[name] else ""))
+    made = plan(load("job.yaml", words, env={}))
+    checked(next(step.content for step in made.submit if isinstance(step, WriteFile) and isinstance(step.content, str)))

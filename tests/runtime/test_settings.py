@@ -165,3 +165,15 @@ def test_accelerators_one_after_another_do_not_see_each_other():
     assert other is not stepper
     assert other.optimizer is optimizer
     assert "forward" not in vars(again)
+
+
+@pytest.mark.parametrize(("kind", "refused"), [("target", False), ("paradigm", True)])
+def test_process_runs_where_a_planned_target_brought_it(under, kind, refused):
+    """A plan that jobc does not carry out can be carried out by hand; what the process itself lacks is refused."""
+    sagemaker = {"kind": "sagemaker", "region": "us-east-1"}
+    under({"target": sagemaker} if kind == "target" else {"paradigm": {"kind": "megatron"}})
+    if refused:
+        with pytest.raises(FindingsError, match="J409"):
+            Accelerator()
+    else:
+        Accelerator()

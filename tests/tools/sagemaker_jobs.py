@@ -51,7 +51,7 @@ target:
   extra:
     HyperParameters: {{epochs: "3"}}
     InfraCheckConfig: {{EnableInfraCheck: true}}
-    RemoteDebugConfig: {{EnableRemoteDebug: false}}
+    RemoteDebugConfig: {{EnableRemoteDebug: true}}
     SessionChainingConfig: {{EnableSessionTagChaining: true}}
 """
 #: What only the API says, or a version of the SDK.
