@@ -60,6 +60,8 @@ def script(spec: ResolvedSpec, node: tuple[Command, ...]) -> str:
     """The script."""
     from ..rendering import template  # jinja2 is imported by what renders
 
+    lines = [[_line(line) for line in node_command(command, _KNOWN)] for command in node]
+    used = {name for name in ("per_node", "run_id") if any(name in line for each in lines for line in each)}
     return template("sagemaker/node.sh.j2").render(
         name=spec.job.name,
         nodes=spec.job.nodes.count,
@@ -67,7 +69,8 @@ def script(spec: ResolvedSpec, node: tuple[Command, ...]) -> str:
         project=PROJECT,
         code=CODE,
         checkpoints=_checkpoints(spec),
-        commands=[[_line(line) for line in node_command(command, _KNOWN)] for command in node],
+        commands=lines,
+        used=used | ({"per_node"} if len(node) > 1 else set()),
     )
 
 
