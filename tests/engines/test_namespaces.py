@@ -79,7 +79,7 @@ class Machines:
                 ip("-n", there, "link", "set", device, "up")
             (self.folder / f"{name}.sshd").write_text(
                 f"Port 22\nHostKey {self.folder}/host\nPidFile none\nAuthorizedKeysFile {self.folder}/user.pub\n"
-                "StrictModes no\nUsePAM no\nClientAliveInterval 2\nClientAliveCountMax 2\n"
+                "StrictModes no\nUsePAM no\nClientAliveInterval 3\nClientAliveCountMax 3\n"
             )
             known = Path("/etc/netns", there)  # what `ip netns exec` puts over files of /etc
             known.mkdir(parents=True)
@@ -140,7 +140,7 @@ def job(machines, folder):
             f"nodes: {{rendezvous: {{address: {ADDRESSES['m1']}}}}}\nenv: {{GLOO_SOCKET_IFNAME: eth0}}\n"
             "target:\n  kind: ssh\n  hosts: [m1, m2]\n"
             f"  config: {machines.config}\n  folder: {there}\n"
-            "  ssh_args: [-o, ServerAliveInterval=2, -o, ServerAliveCountMax=2]\n" + more
+            "  ssh_args: [-o, ServerAliveInterval=3, -o, ServerAliveCountMax=3]\n" + more
         )
         return there / "train/files"
 
