@@ -16,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 
 import processes
+import yaml
 
 IMAGE = "localhost/machine:1"
 MARK = "JOBC_TEST_PODS"  # in the environment of what is started here
@@ -72,8 +73,8 @@ class Podman:
 
     def play(self, pod: dict) -> dict[str, tuple[int, str]]:
         """Runs a pod to its end: by container, the exit code and what it printed."""
-        manifest = self.folder / f"{pod['metadata']['name']}.json"
-        manifest.write_text(json.dumps(pod))
+        manifest = self.folder / f"{pod['metadata']['name']}.yaml"
+        manifest.write_text(yaml.safe_dump(pod))
         try:
             self.run("kube", "play", "--network=host", str(manifest))
             ended = {}
