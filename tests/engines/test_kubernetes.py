@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from base64 import b64decode
 from pathlib import Path
@@ -286,6 +287,34 @@ def pods_of(job, name, *overrides):
             "metadata": {"name": f"{name}-{index}", **pod["metadata"]},
             "spec": pod["spec"],
         }
+
+
+def test_digits_are_learned_in_two_pods(podman, tmp_path, monkeypatch):
+    """The example, in two real pods of one process each, which meet: it reads the digits as well as anywhere."""
+    monkeypatch.chdir(ROOT / "examples" / "digits")
+    (port,) = free_ports(1)
+    said = {}
+    words = (
+        "target={kind: kubernetes, folder: '" + str(ROOT / "examples" / "digits") + "'}",
+        f"python={sys.executable}",
+        "args=[--out, /tmp/out]",
+        "nodes={count: 2, rendezvous: {address: 127.0.0.1, port: " + str(port) + "}}",
+        "hardware={kind: cpu, per_node: 1, threads_per_process: 1}",
+        "env.GLOO_SOCKET_IFNAME=lo",
+        f"launcher_args=['{HERE}']",
+    )
+
+    def play(pod):
+        said[pod["metadata"]["name"]] = podman.play(pod)["node"]
+
+    playing = [threading.Thread(target=play, args=(pod,)) for pod in pods_of("job.yaml", "digits", *words)]
+    for one in playing:
+        one.start()
+    for one in playing:
+        one.join()
+    assert [code for code, _ in said.values()] == [0, 0], said
+    text = "".join(text for _, text in said.values())
+    assert float(re.findall(r"test accuracy (\d\.\d+)", text)[-1]) > 0.97, text
 
 
 def test_strings_arrive_in_a_pod(podman, tmp_path, monkeypatch):
