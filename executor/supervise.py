@@ -87,6 +87,7 @@ class Supervisor:
         self._files: dict[Source, Path] = {}
         self._known: set[Path] = set()
         self._first: tuple[Started, int] | None = None
+        self._well = 0  # commands that ended well
         self._stopped: int | None = None
         self._deadline: float | None = None
         self._sightless = False
@@ -164,6 +165,7 @@ class Supervisor:
             if code is None:
                 continue
             self._running.remove(item)
+            self._well += code == 0
             if self._lost(item, code):
                 continue
             if code != 0 and self._first is None:
@@ -180,7 +182,7 @@ class Supervisor:
         again, ending = self._again, self._first is not None or self._stopped is not None or self._timed_out
         if again is None or ending or item.command.host is None or code <= _KILLED:
             return False
-        how, others = failure_of(code, rank=None).how, len(self._running)
+        how, others = failure_of(code, rank=None).how, len(self._running) + self._well
         if again.left:
             again.left -= 1
             self._screen.say(f"jobc: the machine {item.command.host} failed: {how}; its processes start again\n")
