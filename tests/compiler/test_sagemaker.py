@@ -14,6 +14,7 @@ from jobc.spec.catalogue.sagemaker import facts, machines
 from sagemaker_jobs import FULL, FURTHER, JOBS, ONE, faults, filled
 
 GOLDEN = Path(__file__).parent / "golden"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 HOSTILE = '"\' \\"\\"\\" {{ x }} @{y}@ {% x %} \\u2028 é EOF $(z)'
 VALUES = {"run_word": run_word("digits-20261121-101500-3f2a"), "TOKEN": "secret"}
 
@@ -57,12 +58,19 @@ def test_text_of_a_plan_holds_every_request_and_file(made, golden, name):
     golden(GOLDEN / f"sagemaker_{name}.txt", text)
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", [*JOBS, *sorted(path.parent.name for path in EXAMPLES.glob("*/job.yaml"))])
 def test_requests_are_those_of_the_api(made, model, name):
-    """Names, types, enums, patterns and limits of every request, as botocore has them."""
+    """Names, types, enums, patterns and limits of every request, as botocore has them, also of each example's."""
     from botocore.validate import ParamValidator
 
-    for step in calls(made(JOBS[name])[0]):
+    if name in JOBS:
+        done, _ = made(JOBS[name])
+    else:
+        told = [word for word in ONE.splitlines() if word.startswith("  ") and "kind:" not in word]
+        words = [f"target.{word.strip().replace(': ', '=', 1)}" for word in told]
+        words += ["target=sagemaker", "target.checkpoint_s3=s3://bucket/kept"]
+        done = plan(load(EXAMPLES / name / "job.yaml", words, env={}))
+    for step in calls(done):
         request, shape = filled(msgspec.to_builtins(step.request), VALUES), model(step)
         if shape is None:
             assert not request
