@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from ...spec import ResolvedSpec
-from . import deepspeed, python, torchrun, xla
+from ..modules import Modules
 from .base import Launcher
 
-LAUNCHERS: dict[str, Launcher] = {"python": python, "torchrun": torchrun, "deepspeed": deepspeed, "xla": xla}
+LAUNCHERS: Modules[str, Launcher] = Modules(
+    __name__, {name: name for name in ("python", "torchrun", "deepspeed", "xla")}
+)
 
 
 def launcher_of(spec: ResolvedSpec) -> Launcher:

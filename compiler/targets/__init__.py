@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from ...spec import ResolvedSpec
 from ...spec.targets import Inherit, Kubernetes, Local, Ray, SageMaker, Slurm, Ssh, TpuPod
-from . import inherit, kubernetes, local, ray, sagemaker, slurm, ssh, tpu_pod
+from ..modules import Modules
 from .base import Target
 
-TARGETS: dict[type, Target] = {
-    Local: local,
-    Inherit: inherit,
-    Ssh: ssh,
-    Slurm: slurm,
-    Kubernetes: kubernetes,
-    Ray: ray,
-    TpuPod: tpu_pod,
-    SageMaker: sagemaker,
-}
+TARGETS: Modules[type, Target] = Modules(
+    __name__,
+    {
+        Local: "local",
+        Inherit: "inherit",
+        Ssh: "ssh",
+        Slurm: "slurm",
+        Kubernetes: "kubernetes",
+        Ray: "ray",
+        TpuPod: "tpu_pod",
+        SageMaker: "sagemaker",
+    },
+)
 
 
 def target_of(spec: ResolvedSpec) -> Target:
