@@ -142,8 +142,8 @@ _WORD = 40  # characters; schedulers append to names that may have 63
 
 def run_word(run_id: str) -> str:
     """A run's id as one label of a DNS name: lower-case letters, digits and `-`, its end kept where it is too long."""
-    label = re.sub(r"[^a-z0-9]+", "-", run_id.lower())
-    return re.sub(r"^[^a-z]+", "", label if len(label) <= _WORD else f"r{label[-_WORD + 1 :]}").strip("-")
+    label = re.sub(r"[^a-z0-9]+", "-", run_id.lower()).strip("-")
+    return label if len(label) <= _WORD and label[:1].isalpha() else f"r{label[-_WORD + 1 :]}"
 
 
 def free_port() -> int:
