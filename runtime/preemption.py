@@ -231,6 +231,11 @@ def _store() -> Any:
 _LISTENING: list[Preemption] = []
 
 
+def listening() -> bool:
+    """Whether SIGTERM asks this process to save."""
+    return bool(_LISTENING)
+
+
 def _forget() -> None:
     for item in _LISTENING:
         item.be_deaf()

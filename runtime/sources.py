@@ -20,6 +20,7 @@ from ..spec.resolved import ResolvedSpec
 from .collectives import Collectives
 from .dealing import BatchesOfAll, Deal, DealtBatches, Share, Start
 from .live import LiveBatches, Position
+from .preemption import listening
 from .settings import Settings
 from .streaming import Counted, CountingCollate, DealtStream, Marks, StreamDeal, as_fill, in_step
 from .workers import NumberedReads, WorkerStart
@@ -266,7 +267,7 @@ def _rebuilt(
             "prefetch_factor": loader.prefetch_factor,
             "persistent_workers": loader.persistent_workers,
             "multiprocessing_context": loader.multiprocessing_context,
-            "worker_init_fn": WorkerStart(loader.worker_init_fn),
+            "worker_init_fn": WorkerStart(loader.worker_init_fn, spared=listening()),
         }
     return DataLoader(
         dataset,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -31,12 +32,19 @@ class NumberedReads(Dataset[Any]):
 
 
 class WorkerStart:
-    """The start of a worker, in which `get_worker_info().dataset` is the user's own, as it is without jobc."""
+    """The start of a worker, in which `get_worker_info().dataset` is the user's own, as it is without jobc.
 
-    def __init__(self, init: Callable[[int], Any] | None) -> None:
+    Where SIGTERM asks for a checkpoint, whoever sends it to all processes of a job means none of the workers: their
+    process needs them until it has saved, and they end with it.
+    """
+
+    def __init__(self, init: Callable[[int], Any] | None, *, spared: bool = False) -> None:
         self._init = init
+        self._spared = spared
 
     def __call__(self, worker: int) -> None:
+        if self._spared:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         info = get_worker_info()
         if info is not None and isinstance(info.dataset, NumberedReads | DealtStream):
             object.__setattr__(info, "dataset", info.dataset.dataset)  # torch lets nobody else change it

@@ -20,6 +20,7 @@ from ray_nodes import Ray
 from slurm import Slurm
 from slurm import missing as slurm_is_missing
 from slurm_accounting import missing as accounting_is_missing
+from slurm_jobs import Cluster
 
 SSHD = "/usr/sbin/sshd"
 
@@ -131,6 +132,14 @@ def _running(engine):
             yield engine
         finally:
             engine.stop()
+
+
+@pytest.fixture
+def cluster(slurm, folder, jobc_command, monkeypatch):
+    """The cluster, whose programs and whose Python are found, and what tests do with jobs on it."""
+    monkeypatch.setenv("SLURM_CONF", slurm.env["SLURM_CONF"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return Cluster(slurm, folder, jobc_command)
 
 
 @pytest.fixture(scope="session")

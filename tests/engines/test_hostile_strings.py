@@ -216,3 +216,23 @@ def test_strings_arrive_in_a_container_of_sagemaker(containers, folder, tmp_path
     (running,) = containers.run(plan(load("job.yaml", env={})), folder, tmp_path / "ml")
     assert running.wait(120) == 0, (tmp_path / "ml/algo-1/log").read_text()[-3000:]
     assert_arrived(tmp_path / "ml/algo-1/code", ["0"], args, env)
+
+
+@pytest.mark.parametrize("launcher", ["python", "torchrun"])
+def test_strings_arrive_through_slurm(tmp_path, slurm, launcher, monkeypatch):
+    """Through sbatch, its script, srun and a task's script; folders of runs and of the job may have any name too."""
+    for variable, name in (
+        ("XDG_STATE_HOME", "state % %j \\ $(touch pwned) 'é\n"),
+        ("", "job %n \\ `touch pwned` \"'\n"),
+    ):
+        made = tmp_path / name
+        made.mkdir()
+        monkeypatch.setenv(variable, str(made)) if variable else monkeypatch.chdir(made)
+    args, env = strings(11), strings(12)[: COUNT // 2]
+    fields = {"name": "train", "target": {"kind": "slurm"}, "launcher": launcher, "nodes": 2}
+    write(Path(), args, env, hardware={"kind": "cpu"}, secrets=["V999999"], **fields)
+    secret = os.fsdecode(b"caf\xe9 '\xff\",\n$(touch pwned)")
+    words = [sys.executable, "-m", "jobc", "run", "job.yaml"]
+    done = subprocess.run(words, env={**os.environ, **slurm.env, "V999999": secret}, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_arrived(Path(), ["0", "1"], args, [*env, secret])

@@ -1,63 +1,15 @@
 """Jobs on a real Slurm of two nodes: submitted, followed, stopped, failed, queued again, and what is left of them."""
 
-import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WHO = "import os\nprint('rank', os.environ['RANK'], 'of', os.environ['WORLD_SIZE'], 'on', os.environ['SLURMD_NODENAME'])\n"
-
-
-@pytest.fixture
-def cluster(slurm, folder, jobc_command, monkeypatch):
-    """The cluster, whose programs and whose Python are found, and what tests do with jobs on it."""
-    monkeypatch.setenv("SLURM_CONF", slurm.env["SLURM_CONF"])
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return Cluster(slurm, folder, jobc_command)
-
-
-class Cluster:
-    def __init__(self, slurm, folder, jobc):
-        self.slurm, self.folder, self.jobc = slurm, folder, jobc
-
-    def write(self, script, text="", target="slurm", nodes=2, per_node=1):
-        (self.folder / "train.py").write_text(script)
-        (self.folder / "job.yaml").write_text(
-            f"script: train.py\nname: train\nhardware: {{kind: cpu, per_node: {per_node}}}\nnodes: {nodes}\n"
-            f"target: {target}\n{text}"
-        )
-
-    def run(self, *words):
-        return self.jobc("run", "job.yaml", *words)
-
-    def submit(self, *words):
-        """Hands a job over; the run's name and Slurm's number."""
-        done = self.run("-d", *words)
-        assert done.returncode == 0, done.stderr
-        run = done.stdout.split()[-1]
-        return run, self.record(run)["captured"]["job_id"]
-
-    def home(self, run):
-        return Path(os.environ["XDG_STATE_HOME"]) / "jobc" / "runs" / run
-
-    def record(self, run):
-        return json.loads((self.home(run) / "record.json").read_text())
-
-    def state(self, job):
-        return self.slurm.run("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T").strip()
-
-    def until(self, condition, seconds=60):
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, "it never came to pass"
-            time.sleep(0.1)
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "python"])
