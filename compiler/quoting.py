@@ -75,7 +75,7 @@ def node_command(command: Command, known_there: frozenset[Name]) -> tuple[Text, 
     their own names, and `per_node` where there is a `rank`.
     """
     words = [node_word(word, known_there) for word in command.argv]
-    cwd = () if command.cwd is None else (("cd -- ", *_parts(node_word(command.cwd, known_there))),)
+    cwd = () if command.cwd is None else (("cd -- ", *_parts(node_word(command.cwd, known_there)), " || exit"),)
     return (
         ("set --", *(part for word in words for part in (" ", *_parts(word)))),
         *(f'unset "${{!{prefix}@}}"' for prefix in command.unset),

@@ -103,3 +103,14 @@ def test_script_of_a_container_of_sagemaker_is_good_bash(checked, folder, name, 
     (folder / "job.yaml").write_text(LOCAL[name] + SAGEMAKER + (HOSTILE if "command" not in LOCAL[name] else ""))
     made = plan(load("job.yaml", words, env={}))
     checked(next(step.content for step in made.submit if isinstance(step, WriteFile) and isinstance(step.content, str)))
+
+
+def test_scripts_for_slurm_are_good_bash(checked, folder, name, nodes):
+    """The batch script, those of its tasks, and what asks for the job and ends it."""
+    text = LOCAL[name] + HOSTILE * ("command" not in LOCAL[name])
+    text = text.replace("nodes: {", f"nodes: {{count: {nodes}, ") + f"nodes: {nodes}\n" * ("nodes:" not in text)
+    made, _ = planned(folder, text + "target: {kind: slurm, requeue: true, container_image: a.sif}\n")
+    for step in made.submit[1:]:
+        if isinstance(step, WriteFile):
+            parts = step.content if isinstance(step.content, tuple) else (step.content,)
+            checked("".join("'a value'" if isinstance(part, Ref) else part for part in parts))

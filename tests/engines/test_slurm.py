@@ -130,3 +130,13 @@ def test_processes_that_srun_started_are_a_job(cluster):
     told = re.findall(r"^rank (\d) of 4 on (jobc-n[12])$", done.stdout, re.MULTILINE)
     assert [rank for rank, _ in sorted(told)] == ["0", "1", "2", "3"]
     assert {node for _, node in told} == {"jobc-n1", "jobc-n2"}
+
+
+def test_sweep_runs_in_the_queue(cluster):
+    """Every combination is a job of its own, some at the same time; what fails is named."""
+    cluster.write("import sys\nprint('trained with', *sys.argv[1:])\nsys.exit(sys.argv[1] == '2')\n", nodes=1)
+    done = cluster.jobc("run", "-m", "--jobs", "3", "job.yaml", "args=[1],[2],[3]")
+    assert done.returncode == 1
+    rows = re.findall(r"^args=\S+ +(\S+) +(succeeded|failed)", done.stdout.replace("'", ""), re.MULTILINE)
+    assert [state for _, state in rows] == ["succeeded", "failed", "succeeded"]
+    assert "trained with 3" in cluster.jobc("logs", rows[2][0]).stdout

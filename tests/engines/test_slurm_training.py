@@ -21,9 +21,12 @@ model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
 loader = DataLoader(TensorDataset(torch.randn(32, 4)), batch_size=2, shuffle=True, num_workers=1)
 model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-print("begins at step", accelerator.step, flush=True)
-for epoch in accelerator.epochs(4):
+begun = False
+for epoch in accelerator.epochs(3):
     for (batch,) in loader:
+        if not begun:
+            begun = True
+            print("begins at step", accelerator.step, flush=True)
         accelerator.backward(model(batch).square().mean())
         optimizer.step()
         optimizer.zero_grad()
@@ -97,6 +100,7 @@ def test_node_that_breaks(cluster, requeue):
     try:
         code = cluster.jobc("wait", run).returncode
     finally:
+        cluster.until(lambda: cluster.slurm.state(node).startswith("down"))  # what ran there is gone by now
         cluster.slurm.resume(node)
     said = cluster.jobc("logs", run).stdout
     if requeue:
@@ -124,12 +128,9 @@ def test_digits_are_learned_on_two_nodes(cluster, tmp_path, backend):
 
 def test_processes_start_again_within_the_job(cluster):
     """`nodes.max_restarts`: torchrun's agents meet anew in the same allocation."""
-    text = "import os, sys\nattempt = os.environ['TORCHELASTIC_RESTART_COUNT']\nprint('attempt', attempt, flush=True)\n"
-    cluster.write(
-        text + "sys.exit(os.environ['RANK'] == '1' and attempt == '0')\n",
-        "nodes: {count: 2, max_restarts: 1}\n",
-        nodes=0,
-    )
-    done = cluster.run()
+    text = "import os, sys, time\nattempt = os.environ['TORCHELASTIC_RESTART_COUNT']\nprint('attempt', attempt, flush=True)\n"
+    text += "if attempt == '0':\n    os.environ['RANK'] == '1' and sys.exit(1)\n    time.sleep(300)\n"
+    cluster.write(text)
+    done = cluster.run("nodes.max_restarts=1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert {"[0] attempt 1", "[1] attempt 1"} <= set(done.stdout.splitlines())
