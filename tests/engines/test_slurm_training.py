@@ -100,8 +100,7 @@ def test_node_that_breaks(cluster, requeue):
     try:
         code = cluster.jobc("wait", run).returncode
     finally:
-        cluster.until(lambda: cluster.slurm.state(node).startswith("down"))  # what ran there is gone by now
-        cluster.slurm.resume(node)
+        cluster.repair(node)
     said = cluster.jobc("logs", run).stdout
     if requeue:
         assert (code, len(re.findall("on jobc-n", said))) == (0, 2)

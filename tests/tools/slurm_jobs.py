@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -37,6 +39,16 @@ class Cluster:
 
     def state(self, job):
         return self.slurm.run("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T").strip()
+
+    def repair(self, node):
+        """Makes a broken node one that takes jobs, once what ran there is gone."""
+
+        def repaired():
+            with suppress(subprocess.CalledProcessError):
+                self.slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
+            return self.slurm.state(node) == "idle"
+
+        self.until(repaired, 120)
 
     def until(self, condition, seconds=60):
         end = time.monotonic() + seconds
