@@ -105,6 +105,8 @@ def test_script_of_a_container_of_sagemaker_is_good_bash(checked, folder, name, 
     checked(next(step.content for step in made.submit if isinstance(step, WriteFile) and isinstance(step.content, str)))
 
 
+@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("nodes", [1, 2])
 def test_scripts_for_slurm_are_good_bash(checked, folder, name, nodes):
     """The batch script, those of its tasks, and what asks for the job and ends it."""
     text = LOCAL[name] + HOSTILE * ("command" not in LOCAL[name])

@@ -20,7 +20,7 @@ exec "$@"' python3 python3 -m torch.distributed.run --nproc-per-node=8 --tee=3 -
   export PYTHONUNBUFFERED=1
   export TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE='[${rank}] '
   export TPU_WORKER_ID="${node}"
-  cd -- files
+  cd -- files || exit
   exec "$@"
 }
 
