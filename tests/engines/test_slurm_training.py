@@ -123,13 +123,3 @@ def test_digits_are_learned_on_two_nodes(cluster, tmp_path, backend):
     assert done.returncode == 0, done.stdout + done.stderr
     accuracy = float(re.search(r"^\[0\] test accuracy (\S+)$", done.stdout, re.MULTILINE)[1])
     assert accuracy >= 0.97
-
-
-def test_processes_start_again_within_the_job(cluster):
-    """`nodes.max_restarts`: torchrun's agents meet anew in the same allocation."""
-    text = "import os, sys, time\nattempt = os.environ['TORCHELASTIC_RESTART_COUNT']\nprint('attempt', attempt, flush=True)\n"
-    text += "if attempt == '0':\n    os.environ['RANK'] == '1' and sys.exit(1)\n    time.sleep(300)\n"
-    cluster.write(text)
-    done = cluster.run("nodes.max_restarts=1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert {"[0] attempt 1", "[1] attempt 1"} <= set(done.stdout.splitlines())
