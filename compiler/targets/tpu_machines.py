@@ -268,12 +268,13 @@ class _Group:
         target, name, region = target_of(spec), _name(spec), _region(spec)
         generation, number = _type(spec)
         where = f"projects/{target.project}/regions/{region}"
+        inside = (f"--region={region}",) if target.subnetwork else ()  # that of the subnetwork
         return (
             run("gcloud", "compute", "resource-policies", "create", "workload-policy", name, f"--region={region}",
                 *_project(spec), "--type=HIGH_THROUGHPUT",
                 f"--accelerator-topology={generation.topologies[str(number)]}"),
             run("gcloud", "compute", "instance-templates", "create", name, f"--instance-template-region={region}",
-                *_project(spec), *_engine(spec, disk_mode="ro")),
+                *inside, *_project(spec), *_engine(spec, disk_mode="ro")),
             run(*_MANAGED, "create", name, *_place(spec), "--size=0",
                 joined(f"--template={where}/instanceTemplates/", name),
                 "--target-size-policy-mode=bulk", "--default-action-on-vm-failure=do-nothing",

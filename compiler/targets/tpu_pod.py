@@ -196,6 +196,19 @@ def _asking(spec: ResolvedSpec, every: float | None) -> Report:
     return Report(command=command, pattern=pattern, states=_STATES, every=every)
 
 
+#: Machines that were stopped and removed tell nothing any more.
+_GONE = """\
+if [ -e "${0%/*}/removed" ]; then
+  echo "jobc-slice DELETING"
+  exit
+fi
+"""
+_NOTED = """\
+ || :
+touch "${0%/*}/removed"
+"""
+
+
 def _scripts(spec: ResolvedSpec, slices: Machines) -> tuple[WriteFile, ...]:
     """What later verbs carry out, and what the commands of this way to get machines need."""
     target, look = target_of(spec), slices.look(spec)
@@ -206,8 +219,10 @@ def _scripts(spec: ResolvedSpec, slices: Machines) -> tuple[WriteFile, ...]:
     ended = line(slices.everywhere(spec, joined(_SCRIPT, "stop")))
     return (
         *slices.scripts(spec),
-        WriteFile(path=(Ref("run_dir"), "/state.sh"), content=joined(*state, line(asked), "\n")),
-        WriteFile(path=(Ref("run_dir"), "/stop.sh"), content=joined(why, ended, " || :\n" if removed else "\n")),
+        WriteFile(
+            path=(Ref("run_dir"), "/state.sh"), content=joined(_GONE if removed else "", *state, line(asked), "\n")
+        ),
+        WriteFile(path=(Ref("run_dir"), "/stop.sh"), content=joined(why, ended, _NOTED if removed else "\n")),
     )
 
 

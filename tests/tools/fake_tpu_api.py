@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 _MADE = re.compile(
     r"/(?P<api>v\w+|compute/\w+)/projects/(?P<project>[^/]+)/(?P<where>(?:locations|zones|regions)/[^/]+|global)"
-    r"/(?P<kind>\w+)(?:/(?P<name>[^/:]+))?(?:[/:](?P<verb>\w+))?$"
+    r"/(?P<kind>\w+)(?:/(?P<name>[^/:]+))?(?:[/:](?P<verb>[\w-]+))?$"
 )
 
 
