@@ -35,6 +35,26 @@ def test_failing_rank_ends_the_job(cluster, launcher):
     assert cluster.record(done.stderr.split()[2])["state"] == "failed"
 
 
+FAILS_ONCE = """
+import os, sys
+import torch
+from jobc import Accelerator
+accelerator, attempt = Accelerator(), os.environ["TORCHELASTIC_RESTART_COUNT"]
+accelerator.wait_for_everyone()
+if (attempt, accelerator.process_index) == ("0", 1):
+    sys.exit(3)
+print("attempt", attempt, "adds up to", int(accelerator.reduce(torch.ones(1))), flush=True)
+"""
+
+
+def test_all_nodes_start_again_after_one_failed(cluster):
+    """Within the same allocation, through torchrun; all processes meet anew."""
+    cluster.write(FAILS_ONCE)
+    done = cluster.run("nodes.max_restarts=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(re.findall(r"^\[(\d)\] attempt 1 adds up to 2$", done.stdout, re.MULTILINE)) == ["0", "1"]
+
+
 def test_run_goes_on_by_itself_until_it_is_stopped(cluster):
     """Submitted and left; whoever asks hears how it is and what it wrote, and can end it."""
     cluster.write("import time\nprint('began', flush=True)\ntime.sleep(300)\n")
