@@ -142,12 +142,17 @@ class RunCommand(msgspec.Struct, frozen=True, kw_only=True, tag="run", tag_field
     captures: tuple[Capture, ...] = ()
 
 
+#: How a run is doing that something else carries out.
+Standing = Literal["pending", "running", "succeeded", "failed", "stopped"]
+
+
 class CallApi(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field="kind"):
     """Call an operation of a service's API, of one `region` where the service has several.
 
     `request` is JSON whose texts may have placeholders: an object with the one key `text` is a list of pieces, each a
     string or a placeholder, and one with the key `file` is the content of the file whose path is such a list.
-    `captures` are members of the response by the name that later steps call them.
+    `captures` are members of the response by the name that later steps call them. Where the response says how a run is
+    doing, `member` is the word, which `states` translate; it is called again `every` so many seconds until that ends.
     """
 
     service: str
@@ -155,14 +160,13 @@ class CallApi(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field="
     region: str | None = None
     request: dict[str, Any]
     captures: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    member: str | None = None
+    states: dict[str, Standing] = msgspec.field(default_factory=dict[str, Standing])
+    every: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("request", "captures"):
+        for name in ("request", "captures", "states"):
             msgspec.structs.force_setattr(self, name, freeze(getattr(self, name)))
-
-
-#: How a run is doing that something else carries out.
-Standing = Literal["pending", "running", "succeeded", "failed", "stopped"]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag="report", tag_field="kind"):

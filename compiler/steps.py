@@ -59,10 +59,13 @@ def line(step: Step, plan: LaunchPlan) -> Line:
         case CallApi():
             captured = tuple(f"-> {name}" for name in step.captures)
             where = () if step.region is None else (f"in {step.region}",)
-            return Line("call", f"{step.service} {step.operation}", (*where, *captured))
+            return Line("call", f"{step.service} {step.operation}", (*where, *captured, *_often(step.every)))
         case Report():
-            often = () if step.every is None else (f"every {step.every:g} s until it has ended",)
-            return Line("ask", shown_argv(step.command.argv), often)
+            return Line("ask", shown_argv(step.command.argv), _often(step.every))
+
+
+def _often(every: float | None) -> tuple[str, ...]:
+    return () if every is None else (f"every {every:g} s until it has ended",)
 
 
 def node_names(numbers: range) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from ...spec import Finding, ResolvedSpec
 from ..launchers import Launcher
-from ..plan import CallApi, NodeGroup, PackFiles, Ref, WriteFile
+from ..plan import CallApi, NodeGroup, PackFiles, Ref, Standing, WriteFile
 from ..sagemaker import container, limits, request
 from .base import Deployment
 from .sent import check_sent, files_of, hashes
@@ -18,6 +20,15 @@ from .sent import check_sent, files_of, hashes
 LAUNCHERS = frozenset({"python", "torchrun"})
 DEPENDS = False
 
+_EVERY = 30.0  # seconds between two questions how a job is doing
+#: TrainingJobStatus of SageMaker's API.
+_STATES: dict[str, Standing] = {
+    "InProgress": "running",
+    "Completed": "succeeded",
+    "Failed": "failed",
+    "Stopping": "running",
+    "Stopped": "stopped",
+}
 _NAME = {"text": [{"ref": "run_word"}]}
 _LOGS, _STREAMS = "/aws/sagemaker/TrainingJobs", {"text": [{"ref": "run_word"}, "/"]}
 
@@ -39,6 +50,9 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
     def call(service: str, operation: str, **members: object) -> CallApi:
         return CallApi(service=service, operation=operation, region=target.region, request=members)
 
+    asked = msgspec.structs.replace(
+        call("sagemaker", "DescribeTrainingJob", TrainingJobName=_NAME), member="TrainingJobStatus", states=_STATES
+    )
     return Deployment(
         nodes=(nodes,),
         submit=(
@@ -48,7 +62,8 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
             *request.uploads(spec),
             request.create(spec),
         ),
-        status=(call("sagemaker", "DescribeTrainingJob", TrainingJobName=_NAME),),
+        status=(asked,),
+        wait=(msgspec.structs.replace(asked, every=_EVERY),),
         logs=(call("logs", "FilterLogEvents", logGroupName=_LOGS, logStreamNamePrefix=_STREAMS),),
         stop=(call("sagemaker", "StopTrainingJob", TrainingJobName=_NAME),),
         preflight=(

@@ -1,5 +1,6 @@
 """Jobs on a real Slurm of two nodes: submitted, followed, stopped, failed, queued again, and what is left of them."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from slurm_jobs import Cluster
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WHO = "import os\nprint('rank', os.environ['RANK'], 'of', os.environ['WORLD_SIZE'], 'on', os.environ['SLURMD_NODENAME'])\n"
@@ -97,6 +99,25 @@ def test_run_that_slurm_has_forgotten_is_known(cluster, code, state):
     assert cluster.record(run)["captured"] == {"job_id": "999999"}
     assert cluster.jobc("wait", run).returncode == code
     assert cluster.record(run)["state"] == state
+
+
+def test_accounting_knows_how_a_forgotten_job_ended(slurm_accounting, folder, jobc_command, monkeypatch):
+    """Where sacct answers, its word counts once slurmctld has forgotten the job, whatever the batch script left."""
+    monkeypatch.setenv("SLURM_CONF", slurm_accounting.env["SLURM_CONF"])
+    cluster = Cluster(slurm_accounting, folder, jobc_command)
+    cluster.write("import time\ntime.sleep(300)\n", nodes=1)
+    run, job = cluster.submit()
+    cluster.until(lambda: cluster.state(job) == "RUNNING")
+    slurm_accounting.run("scancel", job)
+    asked = ("sacct", "--allocations", "--noheader", "--parsable2", "--format=State", f"--jobs={job}")
+    cluster.until(lambda: slurm_accounting.run(*asked).startswith("CANCELLED"))
+    forgetful = folder / "squeue"
+    forgetful.write_text("#!/bin/sh\nexit 1\n")
+    forgetful.chmod(0o755)
+    (cluster.home(run) / "ended").unlink(missing_ok=True)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    assert cluster.jobc("wait", run).returncode == 143
+    assert (cluster.record(run)["state"], cluster.record(run)["word"]) == ("stopped", "CANCELLED")
 
 
 def test_job_that_slurm_refuses_says_why(cluster):
