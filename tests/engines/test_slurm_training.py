@@ -95,6 +95,8 @@ def test_node_that_breaks(cluster, requeue):
     cluster.write(text, target=f"{{kind: slurm, requeue: {str(requeue).lower()}}}", nodes=1)
     run, job = cluster.submit()
     cluster.until((cluster.folder / "first").exists)
+    # Slurm 22.05 keeps the CPUs of a job that it lost within its first moments, for good.
+    cluster.until(lambda: cluster.slurm.run("squeue", "--noheader", f"--jobs={job}", "--format=%M").strip() > "0:02")
     node = cluster.slurm.run("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
     cluster.slurm.down(node)
     try:

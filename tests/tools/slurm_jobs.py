@@ -46,7 +46,7 @@ class Cluster:
         def repaired():
             with suppress(subprocess.CalledProcessError):
                 self.slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
-            return self.slurm.state(node) == "idle"
+            return self.slurm.state(node) in ("idle", "mixed")
 
         self.until(repaired, 120)
 
