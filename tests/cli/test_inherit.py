@@ -74,4 +74,4 @@ def test_launcher_that_would_start_processes_is_refused(folder, jobc_command):
     (folder / "job.yaml").write_text(JOB + "launcher: torchrun\n")
     done = jobc_command("plan", "job.yaml")
     assert done.returncode == 2
-    assert "error[J311]: `launcher: torchrun` starts processes" in done.stderr
+    assert "error[J311]: `target: inherit` cannot start processes with `launcher: torchrun`" in done.stderr
