@@ -53,7 +53,7 @@ def ask(jobc_command, place):
     [
         ("jobc exp", ["explain"]),
         ("jobc plan --for", ["--format"]),
-        ("jobc plan --format ", ["text", "json", "sh"]),
+        ("jobc plan --format ", ["text", "json", "sh", "sagemaker-sdk", "sagemaker-sdk-v2"]),
         ("jobc check job.yaml --format g", ["github"]),
         ("jobc completion ", ["bash", "zsh", "fish"]),
         ("jobc plan ", ["hardware/", "job.yaml", "other job.toml"]),
@@ -126,7 +126,7 @@ def test_fish_completes(place):
         for part in done.stdout.split("===\n")[: len(lines)]
     ]
     assert answers == [
-        [f"launcher={word}" for word in ("auto", "python", "torchrun")],
+        [f"launcher={word}" for word in ("auto", "deepspeed", "python", "torchrun", "xla")],
         ["training.scheduler."],
         ["explain"],
         ["job.yaml"],
@@ -196,7 +196,7 @@ def test_completion_imports_no_parser(place):
         f"from jobc.cli import main\nmain()\nprint(sorted(set(sys.modules) & {unneeded!r}), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=True)
-    assert (done.stderr, len(done.stdout.split())) == ("[]\n", 3)
+    assert (done.stderr, len(done.stdout.split())) == ("[]\n", 5)
 
 
 def test_job_is_executable_for_the_shells(place):
