@@ -141,7 +141,9 @@ def limited(spec: ResolvedSpec) -> Argv:
 def bound(spec: ResolvedSpec, local_rank: int) -> Argv:
     """What stands before the command of a process that is bound to CPUs, from util-linux."""
     lists = cpu_lists(spec.job.hardware)
-    return () if lists is None else ("taskset", "--cpu-list", lists[local_rank])
+    if lists is None or local_rank >= len(lists):  # too few are refused, by who checks the job beside its target
+        return ()
+    return ("taskset", "--cpu-list", lists[local_rank])
 
 
 def shared_env(spec: ResolvedSpec, site: Site) -> dict[str, Text]:
