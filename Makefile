@@ -8,7 +8,7 @@ APT     = $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteract
 # Tests run against this checkout; in CI against the installed wheel, so that a packaging mistake fails.
 INSTALL ?= $(if $(CI),wheel,checkout)
 
-SOURCES = $(shell git ls-files '*.py' '*.json' '*.j2' pyproject.toml 2>/dev/null)
+SOURCES = $(shell git ls-files '*.py' '*.json' '*.j2' '*.sh' '*.toml' '*.yaml' 2>/dev/null)
 
 .PHONY: help demo test engines lint format generate constraints bench clean
 

@@ -144,6 +144,7 @@ def test_wheel_holds_the_package_and_nothing_else():
         ("spec", "toml"),
         ("templates", "j2"),
         ("templates", "py"),
+        ("templates", "sh"),
         ("presets", "yaml"),
     ):
         expected |= {f"jobc/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / folder).rglob(f"*.{ending}")}
