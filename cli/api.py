@@ -16,7 +16,7 @@ from ..spec.machine import count_gpus
 from ..spec.resolve import Variant, resolve, resolve_sweep
 
 if TYPE_CHECKING:
-    from ..executor import Asked, Outcome
+    from ..executor import Asked, Outcome, Settings
 
 
 class Swept(NamedTuple):
@@ -134,9 +134,22 @@ def execute_plan(
         FindingsError: J409, the plan is of a kind that does not run yet; or it cannot be started.
     """
     refuse_planned(planned)
-    from ..executor import Settings, execute, runs_dir
+    from ..executor import execute
 
-    settings = Settings(
+    return execute(planned, settings_of(project_dir, asked=asked, begun=begun, wait=wait))
+
+
+def settings_of(
+    project_dir: Path,
+    *,
+    asked: Asked | None = None,
+    begun: Callable[[Path], None] | None = None,
+    wait: bool = True,
+) -> Settings:
+    """What an execution is told of this process: its environment, its interpreter, its streams."""
+    from ..executor import Settings, runs_dir
+
+    return Settings(
         project_dir=project_dir,
         env=os.environ,
         python=sys.executable,
@@ -149,7 +162,6 @@ def execute_plan(
         begun=begun,
         wait=wait,
     )
-    return execute(planned, settings)
 
 
 def refuse_planned(planned: LaunchPlan) -> None:

@@ -57,6 +57,16 @@ def config_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def jobs_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--jobs`, of a sweep."""
+    return click.option(
+        "--jobs",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Runs of -m at a time: 1 unless said, in an array of a scheduler as many as it starts.",
+    )(function)
+
+
 #: Words after the job are overrides, also those that look like options, so that a finding can explain them.
 SETTINGS = {
     "ignore_unknown_options": True,

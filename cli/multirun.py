@@ -1,12 +1,14 @@
-"""`jobc run -m`: every plan of a sweep, some at a time, and a table at the end."""
+"""`jobc run -m`: every plan of a sweep, some at a time or together, and a table at the end."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -17,10 +19,12 @@ from .detach import detached
 from .runs import home, in_words, seconds, verb
 
 if TYPE_CHECKING:
-    from ..compiler.plan import LaunchPlan
+    from ..compiler.plan import Array, LaunchPlan
     from ..executor import Asked, Record
+    from ..executor.handover import Asking
 
 _TICK = 0.1  # seconds between two looks at the runs
+_BETWEEN = 0.5  # seconds between two questions to a scheduler, whatever the number of runs
 _COLORS = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
 
 
@@ -48,12 +52,18 @@ def _asked_to_end(number: int, _frame: FrameType | None) -> None:
 
 @dataclass
 class Sweep:
-    """Runs plans, at most `jobs` at a time, each in a session of its own with its output in its folder."""
+    """Runs plans, at most `jobs` at a time, each in a session of its own with its output in its folder.
+
+    Those of `arrays` are submitted together, before the others, and are their scheduler's from then on.
+    """
 
     plans: tuple[One, ...]
     jobs: int
+    arrays: tuple[Array, ...] = ()
     runs: dict[int, str] = field(default_factory=dict[int, str])
     ended: dict[int, Record] = field(default_factory=dict[int, "Record"])
+    _asked: dict[int, Asking] = field(default_factory=dict[int, "Asking"])
+    _next: float = 0.0
 
     def carry_out(self) -> int:
         """Run all. The exit code is 0, that of the first that failed, or 128 and the number of a signal that ended all.
@@ -61,26 +71,72 @@ class Sweep:
         Raises:
             FindingsError: a plan cannot be started; those that run are ended then.
         """
-        waiting = list(range(len(self.plans)))
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, _asked_to_end)
         try:
+            for array in self.arrays:
+                self._submit(array)
+            waiting = [index for index in range(len(self.plans)) if index not in self.runs]
             while waiting or len(self.ended) < len(self.runs):
-                while waiting and len(self.runs) - len(self.ended) < self.jobs:
+                while waiting and len(self._here()) < self.jobs:
                     self._start(waiting.pop(0))
                 time.sleep(_TICK)
                 self._look()
         except (KeyboardInterrupt, _AskedToEndError) as error:
-            self._stop()
+            self._stop(self._here())
+            self._leave()
             click.echo(self._table(), err=True)
             return 128 + (error.number if isinstance(error, _AskedToEndError) else signal.SIGINT)
         except BaseException:
-            self._stop()
+            self._stop([index for index in self.runs if index not in self.ended])
             raise
         click.echo(self._table())
         codes = [1 if record.exit_code is None else record.exit_code for _, record in sorted(self.ended.items())]
         return next((code for code in codes if code), 0)
+
+    def hand_over(self) -> int:
+        """Submit all to what carries them out, and say their ids, in the order of their plans.
+
+        Raises:
+            FindingsError: a plan cannot be submitted; those that were are ended then.
+        """
+        from .api import execute_plan
+
+        try:
+            for array in self.arrays:
+                self._submit(array)
+            for index, one in enumerate(self.plans):
+                if index not in self.runs and index not in self.ended:
+                    outcome = execute_plan(one.plan, one.project_dir, asked=one.asked, wait=False)
+                    self._note(index, outcome.run_id, outcome.exit_code)
+        except BaseException:
+            self._stop([index for index in self.runs if index not in self.ended])
+            raise
+        for _, run in sorted(self.runs.items()):
+            click.echo(run)
+        return next((record.exit_code or 1 for _, record in sorted(self.ended.items())), 0)
+
+    def _submit(self, array: Array) -> None:
+        """Hand over runs that a scheduler takes in one piece."""
+        from ..executor.handover import Asking
+        from ..executor.together import submit_together
+        from .api import settings_of
+
+        chosen = [self.plans[index] for index in array.plans]
+        runs = [(one.plan, settings_of(one.project_dir, asked=one.asked)) for one in chosen]
+        for index, outcome in zip(array.plans, submit_together(array, runs), strict=True):
+            self._note(index, outcome.run_id, outcome.exit_code)
+            said = partial(self._said, index)
+            self._asked[index] = Asking(self.plans[index].plan, outcome.run_dir, os.environ, said)
+
+    def _note(self, index: int, run: str, code: int) -> None:
+        from ..executor.registry import record_of
+
+        self.runs[index] = run
+        self._say(index, f"{'submitted' if code == 0 else 'not taken'}   {run}")
+        if code:
+            self.ended[index] = record_of(home() / run)
 
     def _start(self, index: int) -> None:
         from .api import execute_plan
@@ -90,29 +146,55 @@ class Sweep:
         self.runs[index] = run
         self._say(index, f"starts   {run}")
 
+    def _here(self) -> list[int]:
+        """The runs of this machine that go on."""
+        return [index for index in self.runs if index not in self.ended and index not in self._asked]
+
     def _look(self) -> None:
         from ..executor.registry import record_of
 
-        for index, run in self.runs.items():
-            if index in self.ended:
-                continue
-            record = record_of(home() / run)
-            state = record.state
-            if state not in {"running", "submitted"}:
-                self.ended[index] = record
-                word = click.style(state, fg=_COLORS.get(state)) if sys.stderr.isatty() else state
-                code = f", exit code {record.exit_code}   (jobc logs {run})" if record.exit_code else ""
-                self._say(index, f"{word} after {in_words(seconds(record.started, record.ended))}{code}")
+        for index in self._here():
+            self._see(index, record_of(home() / self.runs[index]))
+        going = [index for index in self._asked if index not in self.ended]
+        if going and time.monotonic() >= self._next:
+            index = min(going, key=lambda one: self._asked[one].due)
+            self._asked[index]()
+            self._next = time.monotonic() + _BETWEEN
+            record = self._asked[index].record
+            if record is not None:
+                self._see(index, record)
 
-    def _stop(self) -> None:
-        """End what runs, and wait for it."""
+    def _see(self, index: int, record: Record) -> None:
+        """Note a run that has ended."""
+        state = record.state
+        if state in {"running", "submitted"}:
+            return
+        self.ended[index] = record
+        word = click.style(state, fg=_COLORS.get(state)) if sys.stderr.isatty() else state
+        code = f", exit code {record.exit_code}   (jobc logs {record.run_id})" if record.exit_code else ""
+        self._say(index, f"{word} after {in_words(seconds(record.started, record.ended))}{code}")
+
+    def _stop(self, going: list[int]) -> None:
+        """End runs, and wait for it."""
         from .wait import until_ended
 
-        going = [index for index in self.runs if index not in self.ended]
         for index in going:
             verb(self.plans[index].plan, home() / self.runs[index], self.plans[index].plan.stop)
         for index in going:
             self.ended[index] = until_ended(home() / self.runs[index])
+
+    def _leave(self) -> None:
+        """Say which runs go on, as their scheduler has them."""
+        going = [self.runs[index] for index in self._asked if index not in self.ended]
+        if going:
+            many = f"{len(going)} runs go on" if len(going) > 1 else "a run goes on"
+            click.echo(f"jobc: {many}; `jobc status RUN` asks for one, `jobc stop RUN` ends it", err=True)
+
+    def _said(self, index: int, words: str) -> None:
+        """What a scheduler says of a run, unless that is how it has ended, which is said with more."""
+        record = self._asked[index].record
+        if record is None or record.state == "submitted":
+            self._say(index, words.removeprefix("jobc: ").rstrip())
 
     def _say(self, index: int, text: str) -> None:
         click.echo(f"jobc: {index + 1} of {len(self.plans)}   {self.plans[index].title}   {text}", err=True)

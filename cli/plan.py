@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..spec.findings import Finding, FindingsError, Place, finding
-from .common import SETTINGS, config_dir_option, fail, job_arguments, show_findings
+from .common import SETTINGS, config_dir_option, fail, job_arguments, jobs_option, show_findings
 
 if TYPE_CHECKING:
     from ..compiler.plan import LaunchPlan
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     help="For people, for programs, a script that runs the job, or Python for the SDK of SageMaker.",
 )
 @click.option("-m", "--multirun", is_flag=True, help="Plan every combination of overrides with several values.")
+@jobs_option
 @click.option("-o", "--output", metavar="FILE", help="Save the plan to FILE.json; `jobc run FILE.json` runs it.")
 @click.option("--files", is_flag=True, help="Show what is written into each file, too.")
 @config_dir_option
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 def command(
     form: str,
     multirun: bool,
+    jobs: int | None,
     output: str | None,
     files: bool,
     config_dirs: tuple[str, ...],
@@ -45,8 +47,10 @@ def command(
         raise click.UsageError("`-o` saves one plan, and `-m` makes several.")
     if files and (multirun or form != "text"):
         raise click.UsageError("`--files` belongs to the text of one plan; the other forms hold the files anyway.")
+    if jobs is not None and not multirun:
+        raise click.UsageError("`--jobs` belongs to `-m`, which makes several plans.")
     if multirun:
-        return _sweep(form, config_dirs, job, overrides)
+        return _sweep(form, config_dirs, job, overrides, jobs)
     try:
         planned, spec = _planned(job, overrides, config_dirs)
         if output is not None:
@@ -119,12 +123,12 @@ def _planned(job: str, overrides: tuple[str, ...], config_dirs: tuple[str, ...])
     return saved.read(job)
 
 
-def _sweep(form: str, config_dirs: tuple[str, ...], job: str, overrides: tuple[str, ...]) -> int:
+def _sweep(form: str, config_dirs: tuple[str, ...], job: str, overrides: tuple[str, ...], jobs: int | None) -> int:
     """Every plan of a sweep, or what is wrong with some of them."""
     from .api import sweep
 
     if form not in ("text", "json"):
-        step = "take the script of one plan, without `-m`; or `--format json`, a list of all plans"
+        step = "take the script of one plan, without `-m`; or `--format json`, which holds all plans"
         place = Place(source=f"--format {form}")
         return fail(FindingsError((finding("J207", "a script runs one job", place=place, next_step=step),)))
     try:
@@ -133,20 +137,23 @@ def _sweep(form: str, config_dirs: tuple[str, ...], job: str, overrides: tuple[s
         return fail(error)
     if any(one.plan is None for one in swept):
         return fail_sweep(swept)
+    from ..compiler.compile import compile_arrays
     from ..compiler.sweep import Planned, render_sweep
 
     plans = tuple(
         Planned(one.overrides, one.spec, one.plan) for one in swept if one.spec is not None and one.plan is not None
     )
+    arrays = compile_arrays([(planned.spec, planned.plan) for planned in plans], jobs)
     if form == "json":
         from ..compiler.plan import canonical
 
-        click.echo(canonical([{"overrides": one.overrides, "plan": one.plan} for one in plans]))
+        listed = [{"overrides": one.overrides, "plan": one.plan} for one in plans]
+        click.echo(canonical({"plans": listed, "arrays": arrays}))
     else:
         folders = [word for name in config_dirs for word in ("--config-dir", name)]
         first = shlex.join(["jobc", "plan", job, *plans[0].overrides, *folders])
         color = sys.stdout.isatty()
-        click.echo(render_sweep(plans, first, color=color), color=color)
+        click.echo(render_sweep(plans, arrays, first, color=color), color=color)
     return 0
 
 

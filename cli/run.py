@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..spec.findings import FindingsError
-from .common import SETTINGS, config_dir_option, fail, job_arguments, show_findings
+from .common import SETTINGS, config_dir_option, fail, job_arguments, jobs_option, show_findings
 
 if TYPE_CHECKING:
     from ..compiler.plan import LaunchPlan
@@ -29,7 +29,7 @@ def detach_option(function: Callable[..., Any]) -> Callable[..., Any]:
 @detach_option
 @click.option("--stale-ok", is_flag=True, help="Run a saved plan although files that it runs have changed since.")
 @click.option("-m", "--multirun", is_flag=True, help="Run every combination of overrides with several values.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs of -m at a time.")
+@jobs_option
 @config_dir_option
 @job_arguments
 def command(
@@ -40,7 +40,7 @@ def command(
     detach: bool,
     stale_ok: bool,
     multirun: bool,
-    jobs: int,
+    jobs: int | None,
 ) -> int:
     """Run a job exactly as its plan says, or a plan that `jobc plan -o` saved.
 
@@ -52,6 +52,8 @@ def command(
 
     asked = Asked(job=os.path.abspath(job), overrides=overrides, config_dirs=config_dirs, cwd=str(Path.cwd()))  # noqa: PTH100 - links stay
     try:
+        if jobs is not None and not multirun:
+            raise click.UsageError("`--jobs` belongs to `-m`, which makes several runs.")
         if multirun:
             return _sweep(asked, job, jobs, detach=detach)
         planned, spec = _planned(job, overrides, config_dirs, stale_ok=stale_ok)
@@ -84,15 +86,14 @@ def carry_out(planned: LaunchPlan, project_dir: Path, asked: Asked | None, *, de
     return 0
 
 
-def _sweep(asked: Asked, job: str, jobs: int, *, detach: bool) -> int:
+def _sweep(asked: Asked, job: str, jobs: int | None, *, detach: bool) -> int:
     import msgspec
 
+    from ..compiler.compile import compile_arrays
     from .api import refuse_planned, sweep
     from .multirun import One, Sweep, title_of
     from .plan import fail_sweep
 
-    if detach:
-        raise click.UsageError("`-m` shows how all its runs go on; leave `--detach` out.")
     swept = sweep(job, asked.overrides, config_dirs=asked.config_dirs)
     if any(one.plan is None for one in swept):
         return fail_sweep(swept)
@@ -100,19 +101,25 @@ def _sweep(asked: Asked, job: str, jobs: int, *, detach: bool) -> int:
         if one.plan is not None:
             refuse_planned(one.plan)
     words = [one.overrides for one in swept]
+    made = [(one.overrides, one.spec, one.plan) for one in swept if one.plan is not None and one.spec is not None]
     plans = tuple(
         One(
-            title_of(one.plan.name, one.overrides, words),
-            one.plan,
-            Path(one.spec.project_dir),
-            msgspec.structs.replace(asked, overrides=one.overrides),
+            title_of(plan.name, overrides, words),
+            plan,
+            Path(spec.project_dir),
+            msgspec.structs.replace(asked, overrides=overrides),
         )
-        for one in swept
-        if one.plan is not None and one.spec is not None
+        for overrides, spec, plan in made
     )
+    if detach and not all(one.plan.wait for one in plans):
+        raise click.UsageError("`-m` shows how runs on this machine go on; leave `--detach` out.")
     for finding in dict.fromkeys(finding for one in plans for finding in one.plan.findings):
         show_findings((finding,))
-    return Sweep(plans, jobs).carry_out()
+    arrays = compile_arrays([(spec, plan) for _, spec, plan in made], jobs)
+    every = Sweep(plans, jobs or 1, arrays)
+    if detach and jobs is not None and sum(len(array.plans) for array in arrays) < len(plans):
+        raise click.UsageError("`--jobs` asks jobc to stay, or the scheduler for an array; leave `--detach` out.")
+    return every.hand_over() if detach else every.carry_out()
 
 
 def _say(run_dir: Path) -> None:

@@ -21,9 +21,10 @@ FORMAT = 1
 #: What the executor supplies. `spec` is the plan's own resolved document as JSON, `packed_spec` the same as `JOBC_SPEC`
 #: carries it where no disk is shared, `pid` the executor's process id, `secret` the value of a variable, `inherited`
 #: what the starter of this process said of its place, in torch's names, `run_word` the run's id as one label of a DNS
-#: name, `captured` what a step read from a command's output, `earlier` the `job_id` that an earlier run captured. In
-#: commands of nodes, `node` is the number of the node, `host` its name, `head` the address of the first node, `rank`
-#: the number in the job of one of its processes.
+#: name, `captured` what a step read from a command's output, `earlier` the `job_id` that an earlier run captured,
+#: `element` the folder of a run that is submitted together with others, by its place among them. In commands of nodes,
+#: `node` is the number of the node, `host` its name, `head` the address of the first node, `rank` the number in the job
+#: of one of its processes.
 Name = Literal[
     "run_id",
     "run_word",
@@ -38,6 +39,7 @@ Name = Literal[
     "inherited",
     "captured",
     "earlier",
+    "element",
     "node",
     "host",
     "head",
@@ -48,8 +50,9 @@ Name = Literal[
 class Ref(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A placeholder: the name of a value that is known only when the plan runs.
 
-    `name` is the variable of a `secret` or an `inherited` place, what was `captured`, or the `earlier` run; `local` the
-    place of a `rank` among the processes of its node. `quote` asks for the value as one word of a POSIX shell.
+    `name` is the variable of a `secret` or an `inherited` place, what was `captured`, the `earlier` run, or the number
+    of an `element`; `local` the place of a `rank` among the processes of its node. `quote` asks for the value as one
+    word of a POSIX shell.
     """
 
     ref: Name
@@ -277,6 +280,18 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     def packed_document(self) -> str:
         """The same as one word, for processes that share no disk: `z:`, then it compressed, in URL-safe base64."""
         return "z:" + base64.urlsafe_b64encode(zlib.compress(canonical(self.document()), 9)).decode()
+
+
+class Array(msgspec.Struct, frozen=True, kw_only=True):
+    """Plans of a sweep that a scheduler takes in one piece, by their place in the sweep.
+
+    Each is a run with a folder of its own, into which it writes its files. What starts them all is `submit`, in place
+    of the commands in their own `submit`; its files lie in the folder of the first. `N_I` is the `job_id` of the run at
+    the place I, from 0 on, where `submit` captured the `job_id` N.
+    """
+
+    plans: tuple[int, ...]
+    submit: tuple[Step, ...]
 
 
 def digest(plan: LaunchPlan) -> str:

@@ -6,10 +6,13 @@ import textwrap
 from typing import NamedTuple
 
 from ..spec import Finding, ResolvedSpec
-from .plan import LaunchPlan
+from .plan import Array, LaunchPlan, WriteFile
+from .quoting import plain
+from .steps import line
 from .text import Paint, body, findings_block, flat_values, joined, label, terminal_width
 
 _WIDEST = 32  # columns of one value in the table
+_LONGEST = 40  # lines of a script
 
 
 class Planned(NamedTuple):
@@ -20,11 +23,14 @@ class Planned(NamedTuple):
     plan: LaunchPlan
 
 
-def render_sweep(plans: tuple[Planned, ...], first: str, *, color: bool, width: int | None = None) -> str:
+def render_sweep(
+    plans: tuple[Planned, ...], arrays: tuple[Array, ...], first: str, *, color: bool, width: int | None = None
+) -> str:
     """The plans of a sweep for a person.
 
     Args:
         plans: the plans in their order.
+        arrays: those of them that are submitted together.
         first: the command line that shows the first plan whole.
         color: whether to use ANSI colours.
         width: columns to fit; the terminal's when not given.
@@ -39,6 +45,7 @@ def render_sweep(plans: tuple[Planned, ...], first: str, *, color: bool, width: 
             [headline],
             _table(plans, paint),
             *_shared(plans, paint, width),
+            *(_array(array, plans, paint) for array in arrays),
             _findings(plans, paint),
             [f"  {paint.dim(f'{first}   shows the first one whole')}"],
         ]
@@ -86,6 +93,25 @@ def _shared(plans: tuple[Planned, ...], paint: Paint, width: int) -> list[list[s
         document += [label("differ", paint) + paint.dim(line) for line in textwrap.wrap(names, width - 13)[:1]]
         document += [label("", paint) + paint.dim(line) for line in textwrap.wrap(names, width - 13)[1:]]
     return [document, *(block for block in rest if all(block in other for other in bodies))]
+
+
+def _array(array: Array, plans: tuple[Planned, ...], paint: Paint) -> list[str]:
+    """What takes the place of the commands with which the plans would be submitted one by one."""
+    numbers = [place + 1 for place in array.plans]
+    whole = numbers == list(range(numbers[0], numbers[-1] + 1))
+    names = f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers))
+    first, *_ = array.plans
+    lines = [f"plans {names} as one array; the files of each lie in its own run's folder, and in place of its command:"]
+    lines += [str(line(step, plans[first].plan)) for step in array.submit]
+    written = (step for step in array.submit if isinstance(step, WriteFile))
+    lines += [paint.dim(f"  | {text}") for step in written for text in _short_of(plain(step.content).splitlines())]
+    return [label("" if number else "together", paint) + text for number, text in enumerate(lines)]
+
+
+def _short_of(lines: list[str]) -> list[str]:
+    """The lines of a script; where there are many, those before the last two are counted."""
+    left = len(lines) - _LONGEST
+    return lines if left <= 0 else [*lines[: _LONGEST - 3], f"  ... {left + 1} lines", *lines[-2:]]
 
 
 def _findings(plans: tuple[Planned, ...], paint: Paint) -> list[str]:

@@ -150,20 +150,23 @@ def interval(plan: LaunchPlan) -> float:
 
 @dataclass
 class Asking:
-    """Whether a run goes on, asked no more often than its plan says; what is new of it is said."""
+    """Whether a run goes on, asked no more often than its plan says; what is new of it is said.
+
+    `due` is when it may be asked again, by the monotonic clock.
+    """
 
     plan: LaunchPlan
     run_dir: Path
     env: Mapping[str, str]
     say: Callable[[str], None]
     record: Record | None = None
+    due: float = 0.0
     _told: Told | None = None
-    _next: float = 0.0
 
     def __call__(self) -> bool:
-        if self.record is None or (self.record.state == "submitted" and time.monotonic() >= self._next):
+        if self.record is None or (self.record.state == "submitted" and time.monotonic() >= self.due):
             self.record, told = look(self.plan, self.run_dir, self.env)
-            self._next = time.monotonic() + interval(self.plan)
+            self.due = time.monotonic() + interval(self.plan)
             if told is not None and told != self._told:
                 self.say(f"jobc: {in_words(told)}\n")
                 self._told = told

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -44,8 +44,10 @@ class Values:
         env: Mapping[str, str] | None = None,
         captured: Mapping[str, str] | None = None,
         earlier: Mapping[str, str] | None = None,
+        elements: Sequence[Path] = (),
     ) -> None:
         self._plan = plan
+        self._elements = elements
         self._earlier: Mapping[str, str] = earlier or {}
         self.captured: dict[str, str] = dict(captured or {})
         self._env: Mapping[str, str] = env or {}
@@ -92,6 +94,8 @@ class Values:
                 found = self.captured[part.name]
             case "earlier":
                 found = self._earlier[part.name]
+            case "element":
+                found = str(self._elements[int(part.name)])
             case name:
                 found = self._known[name]
         return shlex.quote(found) if part.quote else found

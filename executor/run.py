@@ -51,24 +51,18 @@ def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
     """
     project_dir, runs = absolute(settings.project_dir), absolute(settings.runs_dir)
     with Interrupts() as interrupts:
-        wrong = misplaced(plan, settings.env)
-        if wrong is not None:
-            raise FindingsError((wrong,))
-        imagined = Values(plan, runs / "run", project_dir, settings.python, os.getpid(), settings.env)
-        check(plan, plan.submit, imagined, settings.env, secrets=plan.secrets)
-        # Before this run has a folder, so that `last` is the one before it.
-        earlier = {name: job_id(runs, name) for name in plan.spec.get("depends_on", ())}
+        earlier = may_begin(plan, settings)
         run_dir, record = records.create(
             runs, plan, python=settings.python, project_dir=project_dir, argv=settings.argv, asked=settings.asked
         )
         values = Values(plan, run_dir, project_dir, settings.python, os.getpid(), settings.env, earlier=earlier)
         if settings.begun is not None:
             settings.begun(run_dir)
-        screen = _screen(settings, interrupts, plan.output.prefix)
+        screen = screen_of(settings, interrupts, plan.output.prefix)
         try:
             with subreaper(), Guardian(run_dir, settings.grace) as guardian:
                 family = Family(run_dir, guardian)
-                ended = _Performance(
+                ended = Performance(
                     plan=plan,
                     values=values,
                     settings=settings,
@@ -82,11 +76,27 @@ def execute(plan: LaunchPlan, settings: Settings) -> Outcome:
                 records.save(records.end(record, "failed", 2, None), run_dir)
             raise
         if not (plan.wait and ended == Ended()):
-            return _conclude(ended, record, run_dir, screen)
+            return conclude(ended, record, run_dir, screen)
         submitted(record, values.captured, run_dir)
     if settings.wait:
         return accompany(plan, run_dir, settings, screen, lambda: run_verb(plan, run_dir, plan.follow, settings))
     return Outcome(run_id=run_dir.name, run_dir=run_dir, exit_code=0)
+
+
+def may_begin(plan: LaunchPlan, settings: Settings) -> dict[str, str]:
+    """See whether all is there that a run needs, before it has a folder; the numbers of those that it waits for.
+
+    Raises:
+        FindingsError: as `execute`.
+    """
+    wrong = misplaced(plan, settings.env)
+    if wrong is not None:
+        raise FindingsError((wrong,))
+    project_dir, runs = absolute(settings.project_dir), absolute(settings.runs_dir)
+    imagined = Values(plan, runs / "run", project_dir, settings.python, os.getpid(), settings.env)
+    check(plan, plan.submit, imagined, settings.env, secrets=plan.secrets)
+    # Before this run has a folder, so that `last` is the one before it.
+    return {name: job_id(runs, name) for name in plan.spec.get("depends_on", ())}
 
 
 def run_verb(plan: LaunchPlan, run_dir: Path, steps: tuple[Step, ...], settings: Settings) -> int:
@@ -105,7 +115,7 @@ def run_verb(plan: LaunchPlan, run_dir: Path, steps: tuple[Step, ...], settings:
     except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
         raise JobcError(f"there is no readable record of a run in {run_dir}: {error}") from error
     with Interrupts() as interrupts:
-        screen = _screen(settings, interrupts, plan.output.prefix)
+        screen = screen_of(settings, interrupts, plan.output.prefix)
         if asks_for(plan, steps, "pid") and record.state != "running":
             how = "its executor is gone" if record.state == "lost" else record.state
             screen.say(f"jobc: run {record.run_id} is not running ({how})\n")
@@ -114,7 +124,7 @@ def run_verb(plan: LaunchPlan, run_dir: Path, steps: tuple[Step, ...], settings:
             plan, run_dir, Path(record.project_dir), record.python, record.pid, settings.env, record.captured
         )
         check(plan, steps, values, settings.env)
-        ended = _Performance(
+        ended = Performance(
             plan=plan,
             values=values,
             settings=settings,
@@ -129,8 +139,8 @@ def run_verb(plan: LaunchPlan, run_dir: Path, steps: tuple[Step, ...], settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Performance:
-    """The steps of one verb being carried out."""
+class Performance:
+    """The steps of one verb being carried out, for a run that has a folder."""
 
     plan: LaunchPlan
     values: Values
@@ -214,31 +224,41 @@ def _serves(command: Command) -> bool:
 TIMED_OUT = 124
 
 
-def _screen(settings: Settings, interrupts: Interrupts, prefix: str) -> Screen:
+def screen_of(settings: Settings, interrupts: Interrupts, prefix: str) -> Screen:
+    """What shows the output of commands on the streams of the caller."""
+
     def stopping() -> bool:
         return bool(interrupts.received)
 
     return Screen(Sink(settings.stdout, stopping), Sink(settings.stderr, stopping), color=settings.color, prefix=prefix)
 
 
-def _conclude(ended: Ended, record: records.Record, run_dir: Path, screen: Screen) -> Outcome:
+def conclude(ended: Ended, record: records.Record, run_dir: Path, screen: Screen) -> Outcome:
     """Say how the run ended, and keep it."""
-    failure, code = ended.failure, 0
-    state: records.State = "succeeded"
     if ended.timed_out is not None:
-        state, code = "failed", TIMED_OUT
         screen.say(f"jobc: ended after its time limit of {ended.timed_out:g} s\n")
     elif ended.stopped is not None:
-        state, code = "stopped", 128 + ended.stopped
         screen.say(f"jobc: stopped by {signal.Signals(ended.stopped).name}\n")
-    elif failure is not None:
-        state, code = "failed", failure.exit_code
-        screen.say(_summary(failure, run_dir, screen))
+    elif ended.failure is not None:
+        screen.say(_summary(ended.failure, run_dir, screen))
+    return keep(ended, record, run_dir, screen)
+
+
+def keep(ended: Ended, record: records.Record, run_dir: Path, screen: Screen) -> Outcome:
+    """Keep how the run ended."""
+    state: records.State = "succeeded"
+    code = 0
+    if ended.timed_out is not None:
+        state, code = "failed", TIMED_OUT
+    elif ended.stopped is not None:
+        state, code = "stopped", 128 + ended.stopped
+    elif ended.failure is not None:
+        state, code = "failed", ended.failure.exit_code
     try:
-        records.save(records.end(record, state, code, failure), run_dir)
+        records.save(records.end(record, state, code, ended.failure), run_dir)
     except OSError as error:
         screen.say(f"jobc: the end of the run could not be recorded: {error.strerror}: {run_dir}\n")
-    return Outcome(run_id=run_dir.name, run_dir=run_dir, exit_code=code, failure=failure)
+    return Outcome(run_id=run_dir.name, run_dir=run_dir, exit_code=code, failure=ended.failure)
 
 
 def _summary(failure: Failure, run_dir: Path, screen: Screen) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from ...spec import Finding, ResolvedSpec
 from ..launchers import Launcher
-from ..plan import NodeGroup, Step
+from ..plan import Array, LaunchPlan, NodeGroup, Step
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,4 +49,18 @@ class Target(Protocol):
 
     def deploy(self, spec: ResolvedSpec, launcher: Launcher) -> Deployment:
         """The job on this target."""
+        ...
+
+
+@runtime_checkable
+class TakesSeveral(Protocol):
+    """A target that can be given several runs in one piece, too."""
+
+    def together(self, sweep: Sequence[tuple[ResolvedSpec, LaunchPlan]], at_once: int | None) -> tuple[Array, ...]:
+        """Which runs of a sweep are submitted together; the others are submitted one by one.
+
+        Args:
+            sweep: the jobs of this target, and their plans.
+            at_once: how many of them may run at a time, in each piece.
+        """
         ...

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -16,16 +16,29 @@ from ...spec.hardware import Gpu, Tpu, cpu_lists
 from ...spec.targets.slurm import Slurm
 from ..launchers import Launcher
 from ..launchers.base import Site, joined
-from ..plan import Argv, Capture, Command, NodeGroup, Ref, Report, RunCommand, Standing, WriteFile
+from ..plan import (
+    Argv,
+    Array,
+    Capture,
+    Command,
+    LaunchPlan,
+    NodeGroup,
+    Ref,
+    Report,
+    RunCommand,
+    Standing,
+    WriteFile,
+)
 from .base import Deployment
 from .local import inputs, missing_files, time_limit
-from .slurm_scripts import STATUS, STOP, batch_script, task_script
+from .slurm_scripts import STATUS, STOP, array_script, batch_script, task_script
 
 LAUNCHERS = frozenset({"python", "torchrun", "deepspeed"})
 DEPENDS = True
 
 _JOB = Ref("captured", name="job_id")
 _EVERY = 3.0  # seconds between two questions to slurmctld
+_ARRAY = "array.sbatch"
 #: Slurm's states, from the manual of squeue.
 _STATES: dict[str, Standing] = {
     **dict.fromkeys(("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"), "pending"),
@@ -131,7 +144,7 @@ def deploy(spec: ResolvedSpec, launcher: Launcher) -> Deployment:
             WriteFile(path=(Ref("run_dir"), "/job.sbatch"), content=batch, mode=0o700),
             WriteFile(path=(Ref("run_dir"), "/status.sh"), content=STATUS, mode=0o700),
             WriteFile(path=(Ref("run_dir"), "/stop.sh"), content=STOP, mode=0o700),
-            RunCommand(command=_submission(spec, target), captures=(Capture(name="job_id", pattern=r"^(\d+)\b"),)),
+            _submission(spec, target, "job.sbatch"),
         ),
         status=(_report(None),),
         wait=(_report(_EVERY),),
@@ -202,19 +215,39 @@ def options_of(spec: ResolvedSpec, target: Slurm, tasks: int) -> tuple[str, ...]
     )
 
 
-def _submission(spec: ResolvedSpec, target: Slurm) -> Command:
+def _submission(spec: ResolvedSpec, target: Slurm, script: str) -> RunCommand:
     """Variables of sbatch itself would win over the script's lines, so that they are taken away."""
     exported = ",".join(dict.fromkeys((*target.export, *spec.job.secrets)))
     after: Argv = ()
     if spec.job.depends_on:
         ids = tuple(part for name in spec.job.depends_on for part in (":", Ref("earlier", name=name)))
         after = (joined("--dependency=afterok", ids), "--kill-on-invalid-dep=yes")
-    return Command(
-        argv=("sbatch", "--parsable", f"--export={exported or 'NONE'}", *after, (Ref("run_dir"), "/job.sbatch")),
+    command = Command(
+        argv=("sbatch", "--parsable", f"--export={exported or 'NONE'}", *after, (Ref("run_dir"), f"/{script}")),
         output="tagged",
         title="sbatch",
         unset=("SBATCH_",),
     )
+    return RunCommand(command=command, captures=(Capture(name="job_id", pattern=r"^(\d+)\b"),))
+
+
+def together(sweep: Sequence[tuple[ResolvedSpec, LaunchPlan]], at_once: int | None) -> tuple[Array, ...]:
+    """Job arrays of those that ask for the same; one that no other is like stays a job of its own."""
+    alike: dict[tuple[tuple[str, ...], RunCommand], list[int]] = {}
+    for number, (spec, plan) in enumerate(sweep):
+        target = _target(spec)
+        options = options_of(spec, target, tasks=len(plan.nodes[0].commands))
+        alike.setdefault((options, _submission(spec, target, _ARRAY)), []).append(number)
+    return tuple(
+        Array(plans=tuple(numbers), submit=(_array_file(options, len(numbers), at_once), submission))
+        for (options, submission), numbers in alike.items()
+        if len(numbers) > 1
+    )
+
+
+def _array_file(options: Sequence[str], elements: int, at_once: int | None) -> WriteFile:
+    script = array_script(options, elements, at_once)
+    return WriteFile(path=(Ref("run_dir"), f"/{_ARRAY}"), content=script, mode=0o700)
 
 
 def _report(every: float | None) -> Report:

@@ -41,6 +41,29 @@ def batch_script(spec: ResolvedSpec, target: Slurm, options: Sequence[str], comm
     return joined(*(part for line in lines for part in (line, "\n")))
 
 
+def array_script(options: Sequence[str], elements: int, at_once: int | None) -> Text:
+    """What sbatch queues for several runs: each element of the array goes on as the batch script of its run.
+
+    Args:
+        options: options of sbatch, the same for all of them.
+        elements: how many runs there are.
+        at_once: how many of them may run at a time.
+    """
+    limit = "" if at_once is None else f"%{at_once}"
+    folders = (joined("  ", script_word((Ref("element", name=str(number)),))) for number in range(elements))
+    lines: list[Text] = [
+        "#!/bin/bash",
+        *(f"#SBATCH {option}" for option in options),
+        f"#SBATCH --array=0-{elements - 1}{limit}",
+        "",
+        "runs=(",
+        *folders,
+        ")",
+        'exec bash -- "${runs[SLURM_ARRAY_TASK_ID]}/job.sbatch"',
+    ]
+    return joined(*(part for line in lines for part in (line, "\n")))
+
+
 def _container(spec: ResolvedSpec, target: Slurm) -> tuple[Text, ...]:
     """The words of srun that say where the tasks' script runs."""
     task: Text = (' bash "$run_dir/task.sh" "${head:-$name}"',)
@@ -102,6 +125,10 @@ ended() {
   printf '%s\\n' "$*" >ended.new && mv -f ended.new ended
 }
 
+# The number of one element of an array may be that of the whole array, too.
+job=$SLURM_JOB_ID
+if [ -n "${SLURM_ARRAY_JOB_ID-}" ]; then job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
+
 # The processes are asked to save and to end, again where a task was not yet there to hear it.
 ask() {
   signalled=yes
@@ -109,10 +136,10 @@ ask() {
   asked=$1
   {
     for _ in 1 2 3 4 5 6 7 8 9; do
-      scancel --signal=URG "$SLURM_JOB_ID.0" 2>/dev/null
+      scancel --signal=URG "$job.0" 2>/dev/null
       sleep 5
     done
-    if [ "$asked" = stop ]; then scancel "$SLURM_JOB_ID"; fi
+    if [ "$asked" = stop ]; then scancel "$job"; fi
   } &
   asking=$!
 }
@@ -143,9 +170,9 @@ if [ "$code" = 0 ]; then
   ended COMPLETED 0
 elif [ "$asked" = stop ]; then
   ended CANCELLED 143
-  scancel "$SLURM_JOB_ID"
+  scancel "$job"
 elif [ "$asked" = limit ] && [ -n "$requeue" ]; then
-  scontrol requeue "$SLURM_JOB_ID" && sleep 600
+  scontrol requeue "$job" && sleep 600
   ended FAILED 1
 elif [ "$asked" = limit ]; then
   code=124

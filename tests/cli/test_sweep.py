@@ -26,15 +26,42 @@ def test_sweep_shows_a_row_for_each_plan(jobc_command):
     assert "jobc plan job.yaml precision=bf16 training.seed=1 name=digits" in lines[-2]
 
 
-def test_sweep_as_json_is_a_list_of_plans(jobc_command):
-    """Each with its overrides, and the same plan as alone."""
+def test_sweep_as_json_lists_its_plans(jobc_command):
+    """Each with its overrides, and the same plan as alone; on this machine none are submitted together."""
     done = jobc_command("plan", "job.yaml", "-m", "precision=bf16,fp16", "--format", "json")
-    listed = json.loads(done.stdout)
+    listed, arrays = json.loads(done.stdout)["plans"], json.loads(done.stdout)["arrays"]
+    assert arrays == []
     assert [entry["overrides"] for entry in listed] == [["precision=bf16"], ["precision=fp16"]]
     alone = jobc_command("plan", "job.yaml", "precision=fp16", "--format", "json")
     plan = decode(json.dumps(listed[1]["plan"]).encode())
     assert isinstance(plan, LaunchPlan)
     assert plan.digest == decode(alone.stdout.encode()).digest
+
+
+def test_sweep_shows_what_a_scheduler_takes_together(jobc_command):
+    """Runs of a Slurm that ask for the same; the script, and how many go on at a time."""
+    words = ("plan", "-m", "job.yaml", "target=slurm", "training.seed=1,2", "nodes=1,2", "target.memory=1GiB,2GiB")
+    done = jobc_command(*words, "--jobs", "3")
+    assert done.stdout.count("#SBATCH --array=0-1%3") == 4
+    assert "  together   plans 1, 5 as one array" in done.stdout
+    said = json.loads(jobc_command(*words, "--format", "json").stdout)["arrays"]
+    assert [array["plans"] for array in said] == [[0, 4], [1, 5], [2, 6], [3, 7]]
+    assert [step["kind"] for step in said[0]["submit"]] == ["write", "run"]
+
+
+def test_sweep_of_many_shows_its_script_in_short(jobc_command):
+    """Whoever wants all of it takes the JSON."""
+    done = jobc_command("plan", "-m", "job.yaml", "target=slurm", "training.seed=range(0,100)")
+    assert "  together   plans 1 to 100 as one array" in done.stdout
+    assert "... 73 lines" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_jobs_without_a_sweep_is_refused(jobc_command, command):
+    """One run has no others beside it."""
+    done = jobc_command(command, "job.yaml", "--jobs", "2")
+    assert done.returncode == 2
+    assert "`--jobs` belongs to `-m`" in done.stderr
 
 
 def test_sweep_as_script_is_refused(jobc_command):

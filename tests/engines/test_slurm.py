@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -173,11 +174,87 @@ def test_processes_that_srun_started_are_a_job(cluster):
     assert {node for _, node in told} == {"jobc-n1", "jobc-n2"}
 
 
-def test_sweep_runs_in_the_queue(cluster):
-    """Every combination is a job of its own, some at the same time; what fails is named."""
-    cluster.write("import sys\nprint('trained with', *sys.argv[1:])\nsys.exit(sys.argv[1] == '2')\n", nodes=1)
-    done = cluster.jobc("run", "-m", "--jobs", "3", "job.yaml", "args=[1],[2],[3]")
+SWEPT = """
+import sys, time
+from pathlib import Path
+word = sys.argv[1]
+print("trained with", word, flush=True)
+while word.startswith("wait") and not Path("go").exists():
+    time.sleep(0.1)
+sys.exit(word == "2")
+"""
+
+
+def rows_of(sweep):
+    """The runs of a sweep and their states, in the order of its table."""
+    return re.findall(r"^args=\S+ +(\S+) +(succeeded|failed)", sweep.stdout.replace("'", ""), re.MULTILINE)
+
+
+def test_sweep_is_one_array(cluster):
+    """Runs that ask for the same are elements of one job, so many at a time; each has its record, what fails is named."""
+    cluster.write(SWEPT, nodes=1)
+    words = ("-m", "--jobs", "2", "job.yaml", "args=[1],[2],[3]")
+    shown = cluster.jobc("plan", *words).stdout
+    assert "#SBATCH --array=0-2%2" in shown
+    done = cluster.jobc("run", *words)
     assert done.returncode == 1
-    rows = re.findall(r"^args=\S+ +(\S+) +(succeeded|failed)", done.stdout.replace("'", ""), re.MULTILINE)
+    rows = rows_of(done)
     assert [state for _, state in rows] == ["succeeded", "failed", "succeeded"]
+    numbers = [cluster.record(run)["captured"]["job_id"].split("_") for run, _ in rows]
+    assert [place for _, place in numbers] == ["0", "1", "2"]
+    assert len({number for number, _ in numbers}) == 1
     assert "trained with 3" in cluster.jobc("logs", rows[2][0]).stdout
+
+
+def test_runs_that_ask_for_more_are_an_array_of_their_own(cluster):
+    """One node or two: two arrays; a run that no other is like is a job by itself."""
+    cluster.write(SWEPT, nodes=1)
+    done = cluster.jobc("run", "-m", "-d", "job.yaml", "args=[1],[3]", "nodes=1,2")
+    alone = cluster.jobc("run", "-m", "-d", "job.yaml", "args=[1]", "nodes=1,2")
+    assert (done.returncode, alone.returncode) == (0, 0), done.stderr + alone.stderr
+    numbers = [cluster.record(run)["captured"]["job_id"] for run in done.stdout.split()]
+    assert [number.partition("_")[2] for number in numbers] == ["0", "0", "1", "1"]
+    assert numbers[0][:-2] == numbers[2][:-2] != numbers[1][:-2] == numbers[3][:-2]
+    assert not any("_" in cluster.record(run)["captured"]["job_id"] for run in alone.stdout.split())
+    for run in (*done.stdout.split(), *alone.stdout.split()):
+        assert cluster.jobc("wait", run).returncode == 0
+
+
+def test_one_run_of_an_array_is_stopped(cluster):
+    """The last element to begin has the number of the whole array; the others go on all the same."""
+    cluster.write(SWEPT, nodes=1)
+    first, second, third = cluster.jobc("run", "-m", "-d", "job.yaml", "args=[wait1],[wait2],[wait3]").stdout.split()
+    for run in (first, second, third):
+        cluster.until(lambda run=run: "trained with" in cluster.jobc("logs", run).stdout)
+    stopped = cluster.jobc("stop", third)
+    assert stopped.returncode == 0, stopped.stderr
+    assert (cluster.record(third)["state"], cluster.record(third)["exit_code"]) == ("stopped", 143)
+    assert "running" in cluster.jobc("status", first).stdout
+    (cluster.folder / "go").touch()
+    assert [cluster.jobc("wait", run).returncode for run in (first, second)] == [0, 0]
+
+
+def test_sweep_that_is_interrupted_goes_on(cluster):
+    """Slurm has the runs; who followed them learns how to ask for them."""
+    cluster.write(SWEPT, nodes=1)
+    command = [sys.executable, "-m", "jobc", "run", "-m", "job.yaml", "args=[wait1],[wait2]"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        cluster.until(lambda: len(cluster.jobc("ps").stdout.splitlines()) == 3)
+        runs = [line.split()[0] for line in cluster.jobc("ps").stdout.splitlines()[1:]]
+        for run in runs:
+            cluster.until(lambda run=run: "trained with" in cluster.jobc("logs", run).stdout)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "jobc: 2 runs go on; `jobc status RUN` asks for one, `jobc stop RUN` ends it" in said
+    (cluster.folder / "go").touch()
+    assert [cluster.jobc("wait", run).returncode for run in runs] == [0, 0]
+
+
+def test_array_that_slurm_refuses_leaves_no_run_underway(cluster):
+    """Said once, in sbatch's words; every run of it has failed."""
+    cluster.write(SWEPT, nodes=1, target="{kind: slurm, partition: nope}")
+    done = cluster.jobc("run", "-m", "job.yaml", "args=[1],[3]")
+    assert done.returncode == 1
+    assert done.stderr.count("invalid partition specified: nope") == 1
+    assert [state for _, state in rows_of(done)] == ["failed", "failed"]
