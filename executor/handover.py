@@ -22,7 +22,7 @@ from .placeholders import Values, commands
 from .record import Record
 from .registry import record_of
 from .screen import Screen
-from .torchelastic import reported_failure
+from .torchelastic import earliest_failure
 
 _PATIENCE = 120.0  # seconds that a scheduler may take to answer
 _ENDED: frozenset[Standing] = frozenset({"succeeded", "failed", "stopped"})
@@ -122,7 +122,9 @@ def look(plan: LaunchPlan, run_dir: Path, env: Mapping[str, str]) -> tuple[Recor
 
 def _ended(plan: LaunchPlan, run_dir: Path, record: Record, told: Told) -> Record:
     """Note how a run has ended; which process failed, where the launcher's agents wrote it into files of ours."""
-    failure = _failure(run_dir) if told.standing == "failed" and in_files(plan) else None
+    failure = None
+    if told.standing == "failed" and in_files(plan):
+        failure = earliest_failure(sorted((run_dir / "logs").glob("node_*.stderr.log")))
     match told.standing:
         case "succeeded":
             ended = records.end(record, "succeeded", 0, None)
@@ -134,12 +136,6 @@ def _ended(plan: LaunchPlan, run_dir: Path, record: Record, told: Told) -> Recor
     record = msgspec.structs.replace(ended, word=told.word)
     records.save(record, run_dir)
     return record
-
-
-def _failure(run_dir: Path) -> Failure | None:
-    """What the launcher's agents called the root cause."""
-    found = (reported_failure(path) for path in sorted((run_dir / "logs").glob("node_*.stderr.log")))
-    return next((failure for failure in found if failure is not None), None)
 
 
 def interval(plan: LaunchPlan) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import selectors
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from .screen import Source, Stream
 
 _STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
 _ENTRY = re.compile(
-    rb"^\[\d+\]:\n  time +: .*\n  host +: .*\n  rank +: (\d+) \(local_rank: (\d+)\)\n"
+    rb"^\[\d+\]:\n  time +: (.*)\n  host +: .*\n  rank +: (\d+) \(local_rank: (\d+)\)\n"
     rb"  exitcode +: (-?\d+) +\(pid: (\d+)\)",
     re.MULTILINE,
 )
@@ -32,12 +32,13 @@ _MOST = 4 << 20  # a report holds a traceback for each failed worker of this mac
 
 
 class Reported(NamedTuple):
-    """A failed worker in the agent's report."""
+    """A failed worker in the agent's report; `time` is when, in whole seconds and in a form that sorts."""
 
     local_rank: int
     exitcode: int
     pid: int
     rank: int = -1
+    time: bytes = b""
 
 
 def read_report(log: Path) -> tuple[Reported, ...]:
@@ -63,8 +64,9 @@ def end_of(log: Path) -> bytes:
 
 def _entries(text: bytes) -> Iterator[Reported]:
     for found in _ENTRY.finditer(text):
-        rank, local_rank, exitcode, pid = (int(word) for word in found.groups())
-        yield Reported(local_rank, exitcode, pid, rank)
+        time, *words = found.groups()
+        rank, local_rank, exitcode, pid = map(int, words)
+        yield Reported(local_rank, exitcode, pid, rank, time)
 
 
 def first_failure(reported: tuple[Reported, ...], deaths: list[int], ranks: tuple[int, ...]) -> Failure | None:
@@ -80,6 +82,13 @@ def reported_failure(log: Path) -> Failure | None:
     """The failure that the agent of another machine calls its root cause, by the number of the rank in the job."""
     reported = read_report(log)
     return failure_of(reported[0].exitcode, rank=reported[0].rank) if reported else None
+
+
+def earliest_failure(logs: Iterable[Path]) -> Failure | None:
+    """The one that came first of what the agents of several machines call their root causes."""
+    roots = [reported[0] for log in logs if (reported := read_report(log))]
+    first = min(roots, key=lambda root: root.time, default=None)
+    return None if first is None else failure_of(first.exitcode, rank=first.rank)
 
 
 def failed_attempt(log: Path, deaths: Deaths, attempt: int, ranks: tuple[int, ...]) -> Failure | None:

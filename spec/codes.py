@@ -64,7 +64,7 @@ CODES: dict[str, Code] = {
     "J327": Code("error", "Groups of processes do not fit the number of processes."),
     "J328": Code("error", "The number of machines cannot change as the job says."),
     "J330": Code("error", "The job chooses what its scheduler hands out."),
-    "J331": Code("error", "An option in `target.extra` is one that the plan sets."),
+    "J331": Code("error", "`target.extra` says what the plan sets."),
     "J332": Code("hint", "A job that is queued again would begin anew."),
     "J335": Code("error", "A job on Kubernetes does not say what its pods need."),
     "J336": Code("hint", "A job on Kubernetes asks for no device, and gets none."),

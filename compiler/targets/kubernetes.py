@@ -18,7 +18,7 @@ from ..launchers import Launcher, launcher_of
 from ..launchers.base import joined
 from ..plan import Argv, Capture, Command, LaunchPlan, NodeGroup, Ref, Report, RunCommand, Standing, Text, WriteFile
 from .base import Deployment
-from .manifests import APIS, LABEL, manifest
+from .manifests import APIS, LABEL, manifest, replaced
 from .pods import node_commands, script, slice_selector
 
 LAUNCHERS = frozenset({"python", "torchrun", "deepspeed", "xla"})
@@ -49,6 +49,11 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     yield from _places(spec)
     yield from _slices(spec)
     yield from _hints(spec)
+    for path in replaced(spec, _target(spec), node_commands(spec, launcher_of(spec))[0]):
+        cause = f"`{path}` of `target.extra` is in the object already"
+        step = "remove it: a field of the document says it; `jobc plan --files` shows the object"
+        place = spec.place(f"target.extra.{path}") or spec.place("target")
+        yield finding("J331", cause, place=place, next_step=step)
     size = _size(spec)
     if size >= _ARGUMENT:
         cause = f"the script of a node has {size / 1024:.0f} KiB, and a command of a container {_ARGUMENT // 1024} KiB"

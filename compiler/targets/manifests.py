@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ...spec import ResolvedSpec
@@ -17,6 +17,15 @@ from .pods import container, filled, pod
 #: The label that an object and its pods carry: the name of the run.
 LABEL = "jobc/run"
 _NAME: Text = (Ref("run_word"),)
+#: What the plan sets by itself, so that nothing is lost where the document says otherwise.
+_OPEN = {
+    "backoffLimit",
+    "cleanPodPolicy",
+    "enableDNSHostnames",
+    "maxRestarts",
+    "publishNotReadyAddresses",
+    "restartPolicy",
+}
 _ONE_SLICE = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
 
 
@@ -36,14 +45,22 @@ class Api(NamedTuple):
 
 def manifest(spec: ResolvedSpec, target: Kubernetes, command: Command) -> Text:
     """The object as YAML."""
+    return document(merged(_object(spec, target, command), _thawed(target.extra)))
+
+
+def replaced(spec: ResolvedSpec, target: Kubernetes, command: Command) -> Iterator[str]:
+    """The paths in `extra` that would take the place of what the object says already."""
+    yield from _replaced(_object(spec, target, command), target.extra, "")
+
+
+def _object(spec: ResolvedSpec, target: Kubernetes, command: Command) -> dict[str, Any]:
     api = APIS[target.api]
-    made = {
+    return {
         "apiVersion": api.version,
         "kind": api.kind,
         "metadata": filled({"name": _NAME, "namespace": target.namespace, "labels": {LABEL: _NAME}}),
         "spec": api.spec(spec, command),
     }
-    return document(merged(made, _thawed(target.extra)))
 
 
 def merged(ours: Any, theirs: Any) -> Any:
@@ -56,6 +73,25 @@ def merged(ours: Any, theirs: Any) -> Any:
         rest = [item for name, item in other.items() if name not in mine]
         return [*(merged(item, other.get(name)) for name, item in mine.items()), *rest]
     return ours if theirs is None else theirs
+
+
+def _replaced(ours: Any, theirs: Any, path: str) -> Iterator[str]:
+    block, over = as_dict(ours), as_dict(theirs)
+    mine, other = _named(ours), _named(theirs)
+    if block is not None and over is not None:
+        for key, value in over.items():
+            yield from _replaced(block.get(key), value, f"{path}.{key}".lstrip("."))
+    elif mine and other:
+        for index, (name, value) in enumerate(other.items()):
+            yield from _replaced(_unnamed(mine.get(name)), _unnamed(value), f"{path}[{index}]")
+    elif ours is not None and theirs is not None and path.rpartition(".")[2] not in _OPEN:
+        yield path
+
+
+def _unnamed(value: Any) -> dict[str, Any] | None:
+    """An entry of a list without its name."""
+    block = as_dict(value)
+    return block and {key: item for key, item in block.items() if key != "name"}
 
 
 def _named(value: Any) -> dict[str, Any]:

@@ -138,10 +138,7 @@ class Kubernetes(Kind, frozen=True, tag="kubernetes"):
     ] = None
     extra: Annotated[
         dict[str, Any],
-        Meta(
-            description="Whatever else the object should say, merged into it as it stands: mappings and lists of named"
-            " entries by name, other values in the place of ours."
-        ),
+        Meta(description="Whatever else the object should say, merged into it; what the plan sets is refused."),
     ] = msgspec.field(default_factory=FrozenDict)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from jobc.compiler.plan import WriteFile
 from jobc.compiler.yaml_text import document
+from jobc.spec.findings import FindingsError
 
 APIS = ("trainjob", "pytorchjob", "jobset")
 GOLDEN = Path(__file__).parent / "golden"
@@ -96,7 +97,7 @@ def test_object_is_the_committed_one(objects, golden, api):
 
 def test_definition_refuses_what_it_does_not_know(objects):
     """The check itself: an unknown field, a wrong type, a name given twice."""
-    _, value = objects(JOBS["two processes"], "target.extra={spec: {trainer: {nodes: 2, numNodes: many}}}")
+    _, value = objects(JOBS["two processes"], "target.extra={spec: {trainer: {nodes: 2}, activeDeadlineSeconds: many}}")
     faults = known(value)
     assert any("'nodes' was unexpected" in fault for fault in faults)
     assert any("'many' is not of type 'integer'" in fault for fault in faults)
@@ -118,7 +119,7 @@ def test_gpus_are_counted_as_their_maker_calls_them(objects, model, resource):
 
 
 def test_extra_is_merged_by_names(objects):
-    """Mappings and lists of named entries are added to, other values take the place of ours."""
+    """Mappings and lists of named entries are added to."""
     extra = (
         "target.extra={spec: {ttlSecondsAfterFinished: 60, replicatedJobs: [{name: node, template: {spec: {template:"
         " {spec: {hostNetwork: true, containers: [{name: node, imagePullPolicy: Always}, {name: side, image: other}]}}}}}]}}"
@@ -131,6 +132,34 @@ def test_extra_is_merged_by_names(objects):
     assert [item["name"] for item in pod["containers"]] == ["node", "side"]
     assert pod["containers"][0]["imagePullPolicy"] == "Always"
     assert pod["containers"][0]["image"] == "registry/train:1"
+
+
+@pytest.mark.parametrize(
+    ("extra", "path"),
+    [
+        ("{spec: {trainer: {numNodes: 3}}}", "spec.trainer.numNodes"),
+        ("{spec: {trainer: {command: [sh]}}}", "spec.trainer.command"),
+        ("{metadata: {name: mine, labels: {a: b}}}", "metadata.name"),
+        ("{apiVersion: kubeflow.org/v1}", "apiVersion"),
+        ("{spec: {trainer: {env: [{name: MORE, value: a}]}, suspend: true}}", None),
+    ],
+)
+def test_extra_that_a_field_says_is_refused(objects, extra, path):
+    """What the plan sets is set once; more of what it leaves open is welcome."""
+    refused = []
+    try:
+        objects(JOBS["two processes"], "env.A=b", f"target.extra={extra}")
+    except FindingsError as error:
+        refused = [(finding.code, finding.cause) for finding in error.findings if finding.severity == "error"]
+    assert refused == ([] if path is None else [("J331", f"`{path}` of `target.extra` is in the object already")])
+
+
+@pytest.mark.parametrize(("policy", "expected"), [("", "Running"), ("None", "None")])
+def test_extra_changes_what_no_field_says(objects, policy, expected):
+    """What the plan chose by itself."""
+    words = [f"target.extra={{spec: {{runPolicy: {{cleanPodPolicy: {policy}}}}}}}"] if policy else []
+    _, value = objects(JOBS["two processes"], "target.api=pytorchjob", *words)
+    assert value["spec"]["runPolicy"]["cleanPodPolicy"] == expected
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -174,7 +174,7 @@ def test_preflight_asks_the_server(jobc_command, cluster, job):
     job("pass", hardware="cpu")
     done = jobc_command("check", "--preflight", "job.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
-    job("pass", hardware="cpu", target=", extra: {spec: {trainer: {numNodes: many}}}")
+    job("pass", hardware="cpu", target=", extra: {spec: {activeDeadlineSeconds: many}}")
     done = jobc_command("check", "--preflight", "job.yaml")
     assert done.returncode != 0
     if "J431" not in done.stdout + done.stderr:

@@ -7,7 +7,7 @@ import signal
 import jobc.executor
 import pytest
 from jobc.compiler.plan import Command, Ref
-from jobc.executor.torchelastic import first_failure, read_report
+from jobc.executor.torchelastic import earliest_failure, first_failure, read_report
 
 FAIL = """
 import os, sys, time
@@ -158,14 +158,25 @@ def test_torchrun_that_is_killed_leaves_no_workers(house):
     assert house.survivors() == []
 
 
-def report(*failed):
+def report(*failed, time="2026-01-01_00:00:00"):
     entries = [
-        f"[{index}]:\n  time      : 2026-01-01_00:00:00\n  host      : h\n  rank      : {rank} (local_rank: {rank})\n"
+        f"[{index}]:\n  time      : {time}\n  host      : h\n  rank      : {rank} (local_rank: {rank})\n"
         f"  exitcode  : {code} (pid: {pid}) \n  error_file: <N/A>\n  traceback : {message}\n"
         for index, (rank, code, pid, message) in enumerate(failed)
     ]
     rule = "-" * 20 + "\n"
     return f"{'=' * 20}\ntrain.py FAILED\n{rule}Failures:\n{''.join(entries[1:])}{rule}Root Cause (first observed failure):\n{entries[0]}{'=' * 20}\n"
+
+
+def test_earliest_report_counts_of_several_machines(tmp_path):
+    """Whatever the number of its machine; one that has none is passed over."""
+    logs = [tmp_path / f"node_{number}.stderr.log" for number in range(4)]
+    logs[0].write_text("the agent was killed\n")
+    logs[1].write_text(report((2, 9, 20, "x"), time="2026-01-01_00:00:09"))
+    logs[2].write_text(report((4, 7, 40, "x"), (5, 8, 50, "y"), time="2026-01-01_00:00:08"))
+    failure = earliest_failure(logs)
+    assert (failure.rank, failure.code) == (4, 7)
+    assert earliest_failure(logs[:1]) is None
 
 
 def test_report_is_read_from_its_end(tmp_path):
