@@ -54,6 +54,8 @@ _OWN_KEYS = {
     "excludes": "use `target.exclude`",
     "env_vars": "use `env` and `secrets`",
 }
+#: Bytes of a working directory that a cluster keeps (GCS_STORAGE_MAX_SIZE in Ray 2.60).
+_PACKAGE = 512 * 2**20
 _EVERY = 5.0  # seconds between two questions how a job is doing
 
 
@@ -84,7 +86,7 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
             path = f"target.runtime_env.{key}"
             yield finding("J342", f"`{path}` is written by jobc", place=spec.place(path), next_step=_OWN_KEYS[key])
     yield from _options(spec, target)
-    yield from check_sent(spec, target.exclude)
+    yield from check_sent(spec, target.exclude, _PACKAGE)
 
 
 #: Options of `ray job` that follow from the document.

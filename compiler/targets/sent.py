@@ -28,8 +28,14 @@ def hashes(spec: ResolvedSpec, files: tuple[str, ...]) -> dict[str, str]:
     return {name: f"sha256:{hashlib.sha256((root / name).read_bytes()).hexdigest()}" for name in files}
 
 
-def check_sent(spec: ResolvedSpec, exclude: tuple[str, ...]) -> Iterator[Finding]:
-    """Files that the job names and that are not copied, names that no plan can hold, and much of it."""
+def check_sent(spec: ResolvedSpec, exclude: tuple[str, ...], most: int | None = None) -> Iterator[Finding]:
+    """Files that the job names and that are not copied, names that no plan can hold, and much of it.
+
+    Args:
+        spec: the resolved job.
+        exclude: patterns of files that stay here.
+        most: bytes that the machines take, packed.
+    """
     job = spec.job
     if posixpath.isabs(job.workdir) or job.workdir.startswith(".."):
         cause = f"`workdir: {job.workdir}` is no folder of the job, so that it is not copied to the machines"
@@ -39,10 +45,10 @@ def check_sent(spec: ResolvedSpec, exclude: tuple[str, ...]) -> Iterator[Finding
         yield finding("J302", cause, place=spec.place("script"), next_step="put the job file above the script")
     yield from missing_files(spec)
     if Path(spec.project_dir).is_dir():
-        yield from _what_is_copied(spec, exclude)
+        yield from _what_is_copied(spec, exclude, most)
 
 
-def _what_is_copied(spec: ResolvedSpec, exclude: tuple[str, ...]) -> Iterator[Finding]:
+def _what_is_copied(spec: ResolvedSpec, exclude: tuple[str, ...], most: int | None) -> Iterator[Finding]:
     place = spec.place("target")
     try:
         files = files_of(spec, exclude)
@@ -60,4 +66,6 @@ def _what_is_copied(spec: ResolvedSpec, exclude: tuple[str, ...]) -> Iterator[Fi
     size = sum((Path(spec.project_dir) / name).stat().st_size for name in files)
     if size > _LARGE:
         cause = f"{size / 2**20:.0f} MiB are copied to each machine"
+        if most is not None and size > most:
+            cause += f", where at most {most / 2**20:.0f} MiB are taken, packed"
         yield finding("J314", cause, place=place, next_step="leave data out with `target.exclude` or a .jobcignore")

@@ -78,3 +78,13 @@ def test_setting_of_accelerate_in_the_environment_is_a_hint(folder, name, words)
     (hint,) = compile_plan(spec).findings
     assert hint.code == "J325"
     assert words in hint.next_step
+
+
+def test_folder_that_ray_may_not_take_is_told_before_it_is_sent(folder):
+    """As a hint, because what is packed may be small."""
+    with (folder / "data.bin").open("wb") as file:
+        file.truncate(513 * 2**20)
+    (folder / "job.yaml").write_text("script: train.py\nhardware: cpu\ntarget: ray\n")
+    plan = compile_plan(resolve(Path("job.yaml"), (), env={}, cwd=folder, count_gpus=lambda: 0))
+    (cause,) = (item.cause for item in plan.findings if item.code == "J314")
+    assert cause == "513 MiB are copied to each machine, where at most 512 MiB are taken, packed"
