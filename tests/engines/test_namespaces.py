@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-ADDRESSES = {"m1": "10.213.77.1", "m2": "10.213.77.2"}
+#: Of this run alone: what a run that was killed left behind has other addresses.
+NETWORK = f"10.213.{os.getpid() % 250}"
+ADDRESSES = {"m1": f"{NETWORK}.1", "m2": f"{NETWORK}.2"}
 GATHER = """
 import os, torch
 from jobc import Accelerator
@@ -64,7 +66,7 @@ class Machines:
     def start(self):
         """Make the networks and start the servers."""
         ip("link", "add", self.tag, "type", "bridge")
-        ip("addr", "add", "10.213.77.254/24", "dev", self.tag)
+        ip("addr", "add", f"{NETWORK}.254/24", "dev", self.tag)
         ip("link", "set", self.tag, "up")
         for name in ("host", "user"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / name], check=True)
