@@ -42,8 +42,9 @@ SAVING = "training: {seed: 3, checkpoint: {every_steps: 100, resume: auto, on_pr
 
 
 def begins(cluster, run):
-    """Where each attempt of the first process began."""
-    return re.findall(r"^\[0\] begins at step (\d+)$", cluster.jobc("logs", run).stdout, re.MULTILINE)
+    """Where the attempts of the first process began, which torchrun may place on another node each time."""
+    told = re.findall(r"^\[0\] begins at step (\d+)$", cluster.jobc("logs", run).stdout, re.MULTILINE)
+    return sorted(map(int, told))
 
 
 def come_so_far(folder, step):
@@ -68,7 +69,7 @@ def test_training_goes_on_after_its_time_was_up(cluster, calm):
     cluster.slurm.run("scancel", "--batch", "--signal=USR1", job)
     assert cluster.jobc("wait", run).returncode == 0
     first, second = begins(cluster, run)
-    assert int(first) == 0 < int(second)
+    assert first == 0 < second
     assert "Restarts=1" in cluster.slurm.run("scontrol", "show", "job", job)
     assert (cluster.folder / "end.txt").read_text() == calm
 
