@@ -17,6 +17,7 @@ def pytest_addoption(parser):
     parser.addoption("--accept", action="store_true", help="write golden texts anew instead of comparing with them")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
     """Side by side run whole files; those of engines, which share what they start, one after the other."""
     for item in items:
