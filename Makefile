@@ -20,9 +20,9 @@ demo: $(VENV)/.demo $(VENV)/.checkout  ## set everything up, then plan and run a
 	$(JOBC) run examples/digits/job.yaml
 	cd examples/digits && ../../$(VENV)/bin/python evaluate.py
 
-# The whole suite side by side, because it waits for much; a part of it in one process.
+# The whole suite two files at a time, because much of it waits; a part of it in one process.
 test: $(VENV)/.demo $(VENV)/.dev $(VENV)/.$(INSTALL)  ## set everything up, then run the whole test suite
-	cd tests && JOBC_TEST_INSTALL=$(INSTALL) ../$(VENV)/bin/python -m pytest $(or $(ARGS),--numprocesses=2 --dist=loadgroup)
+	cd tests && JOBC_TEST_INSTALL=$(INSTALL) ../$(VENV)/bin/python -m pytest $(or $(ARGS),--numprocesses=2 --dist=loadfile)
 
 ENGINES = shells ssh mpi slurm node/.installed deepspeed/.installed ray/.installed xla/.installed sagemaker3/.installed sagemaker2/.installed kubernetes/.installed pods
 engines: $(addprefix .engines/,$(ENGINES))  ## install what engine tests need (apt, npm, Python environments)

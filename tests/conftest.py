@@ -17,14 +17,6 @@ def pytest_addoption(parser):
     parser.addoption("--accept", action="store_true", help="write golden texts anew instead of comparing with them")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items):
-    """Side by side run whole files; those of engines, which share what they start, one after the other."""
-    for item in items:
-        file = item.path.relative_to(ROOT / "tests")
-        item.add_marker(pytest.mark.xdist_group("engines" if file.parts[0] == "engines" else str(file)))
-
-
 def pytest_report_header():
     return f"jobc {jobc.__version__} from {jobc.__file__} ({os.environ.get('JOBC_TEST_INSTALL', 'as found')})"
 
