@@ -23,6 +23,11 @@ def run_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("run", shell_complete=_complete)(function)
 
 
+def runs_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds RUN... to a command, one or several."""
+    return click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=_complete)(function)
+
+
 def _complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     names = [entry.name for entry in os.scandir(home())] if home().is_dir() else []
     return [name for name in sorted(names, reverse=True) if name.startswith(incomplete)]

@@ -1,4 +1,4 @@
-"""`jobc wait`: until a run has ended."""
+"""`jobc wait`: until runs have ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from ..spec.findings import FindingsError
 from .common import fail
-from .runs import opened, run_argument
+from .runs import opened, runs_argument
 
 if TYPE_CHECKING:
     from ..executor import Record
@@ -20,16 +20,21 @@ _TICK = 0.1  # seconds between two looks at a record
 
 
 @click.command("wait", context_settings={"help_option_names": ["-h", "--help"]})
-@run_argument
-def command(run: str) -> int:
-    """Wait until a run has ended. The exit code is that of the run, 1 where its own process was lost."""
+@runs_argument
+def command(runs: tuple[str, ...]) -> int:
+    """Wait until runs have ended.
+
+    The exit code is that of the run, the first that is not 0 where there are several, and 1 for one whose own process
+    was lost.
+    """
     try:
-        record = until_ended(opened(run)[0])
+        ended = [until_ended(run_dir) for run_dir in [opened(run)[0] for run in runs]]
     except FindingsError as error:
         return fail(error)
     except KeyboardInterrupt:
         return 130
-    return 1 if record.exit_code is None else record.exit_code
+    codes = [1 if record.exit_code is None else record.exit_code for record in ended]
+    return next((code for code in codes if code), 0)
 
 
 def until_ended(run_dir: Path) -> Record:

@@ -93,6 +93,19 @@ def test_stop_ends_a_run_and_says_so(jobc_command, started):
     assert jobc_command("wait", run).returncode == 143
 
 
+def test_several_runs_are_stopped_and_waited_for(jobc_command, folder, started):
+    """All are asked before one is waited for; a name that is none keeps all as they are."""
+    first, second = started(), started()
+    wrong = jobc_command("stop", first, "nosuch", second)
+    assert (wrong.returncode, states(jobc_command)) == (2, {first: "running", second: "running"})
+    done = jobc_command("stop", first, second)
+    assert (done.returncode, done.stderr) == (0, f"{first} stopped\n{second} stopped\n")
+    (folder / "go").write_text("0")
+    third = started("script: train.py\n")
+    assert jobc_command("wait", third).returncode == 0
+    assert jobc_command("wait", third, second, first).returncode == 143
+
+
 def test_run_whose_process_was_killed_is_lost(jobc_command, folder, started):
     """A record that says running is not believed; nobody waits for it."""
     run = started("script: train.py\n")
