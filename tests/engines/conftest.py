@@ -117,11 +117,12 @@ def ray_cluster(engine):
 
 
 @pytest.fixture(scope="session")
-def podman(tmp_path_factory):
-    """Runs pods to their end; their image is this machine."""
+def podman():
+    """Runs pods to their end; their image is this machine. Its folder has a short name, as podman wants it."""
     if why := podman_is_missing():
         pytest.skip(why)
-    yield from _running(Podman(tmp_path_factory.mktemp("podman")))
+    with tempfile.TemporaryDirectory(prefix="jobc-pods-") as folder:
+        yield from _running(Podman(Path(folder)))
 
 
 def _running(engine):
