@@ -20,10 +20,11 @@ from .runs import home, in_words, seconds, verb
 
 if TYPE_CHECKING:
     from ..compiler.plan import Array, LaunchPlan
-    from ..executor import Asked, Record
+    from ..executor import Asked, Outcome, Record
     from ..executor.handover import Asking
 
 _TICK = 0.1  # seconds between two looks at the runs
+_SIGNALLED = 128  # and the number of a signal is the exit code of what it ended
 _BETWEEN = 0.5  # seconds between two questions to a scheduler, whatever the number of runs
 _COLORS = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
 
@@ -44,6 +45,10 @@ class _AskedToEndError(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+def _code_of(error: KeyboardInterrupt | _AskedToEndError) -> int:
+    return _SIGNALLED + (error.number if isinstance(error, _AskedToEndError) else signal.SIGINT)
 
 
 def _asked_to_end(number: int, _frame: FrameType | None) -> None:
@@ -87,9 +92,9 @@ class Sweep:
             self._stop(self._here())
             self._leave()
             click.echo(self._table(), err=True)
-            return 128 + (error.number if isinstance(error, _AskedToEndError) else signal.SIGINT)
+            return _code_of(error)
         except BaseException:
-            self._stop([index for index in self.runs if index not in self.ended])
+            self._stop(self._going())
             raise
         click.echo(self._table())
         codes = [1 if record.exit_code is None else record.exit_code for _, record in sorted(self.ended.items())]
@@ -97,6 +102,8 @@ class Sweep:
 
     def hand_over(self) -> int:
         """Submit all to what carries them out, and say their ids, in the order of their plans.
+
+        The exit code is 0, that of the first that was not taken, or 128 and the number of a signal that ended all.
 
         Raises:
             FindingsError: a plan cannot be submitted; those that were are ended then.
@@ -107,11 +114,14 @@ class Sweep:
             for array in self.arrays:
                 self._submit(array)
             for index, one in enumerate(self.plans):
-                if index not in self.runs and index not in self.ended:
+                if index not in self.runs:
                     outcome = execute_plan(one.plan, one.project_dir, asked=one.asked, wait=False)
-                    self._note(index, outcome.run_id, outcome.exit_code)
+                    self._note({index: outcome})
+        except (KeyboardInterrupt, _AskedToEndError) as error:
+            self._stop(self._going())
+            return _code_of(error)
         except BaseException:
-            self._stop([index for index in self.runs if index not in self.ended])
+            self._stop(self._going())
             raise
         for _, run in sorted(self.runs.items()):
             click.echo(run)
@@ -125,18 +135,24 @@ class Sweep:
 
         chosen = [self.plans[index] for index in array.plans]
         runs = [(one.plan, settings_of(one.project_dir, asked=one.asked)) for one in chosen]
-        for index, outcome in zip(array.plans, submit_together(array, runs), strict=True):
-            self._note(index, outcome.run_id, outcome.exit_code)
+        outcomes = dict(zip(array.plans, submit_together(array, runs), strict=True))
+        for index, outcome in outcomes.items():
             said = partial(self._said, index)
             self._asked[index] = Asking(self.plans[index].plan, outcome.run_dir, os.environ, said)
+        self._note(outcomes)
 
-    def _note(self, index: int, run: str, code: int) -> None:
+    def _note(self, outcomes: dict[int, Outcome]) -> None:
+        """Note runs that were to be handed over, and those of them that were not taken."""
         from ..executor.registry import record_of
 
-        self.runs[index] = run
-        self._say(index, f"{'submitted' if code == 0 else 'not taken'}   {run}")
-        if code:
-            self.ended[index] = record_of(home() / run)
+        for index, outcome in outcomes.items():
+            self.runs[index] = outcome.run_id
+            self._say(index, f"{'submitted' if outcome.exit_code == 0 else 'not taken'}   {outcome.run_id}")
+            if outcome.exit_code:
+                self.ended[index] = record_of(outcome.run_dir)
+        for outcome in outcomes.values():
+            if outcome.exit_code > _SIGNALLED and outcome.failure is None:
+                raise _AskedToEndError(outcome.exit_code - _SIGNALLED)
 
     def _start(self, index: int) -> None:
         from .api import execute_plan
@@ -146,16 +162,19 @@ class Sweep:
         self.runs[index] = run
         self._say(index, f"starts   {run}")
 
+    def _going(self) -> list[int]:
+        return [index for index in self.runs if index not in self.ended]
+
     def _here(self) -> list[int]:
         """The runs of this machine that go on."""
-        return [index for index in self.runs if index not in self.ended and index not in self._asked]
+        return [index for index in self._going() if index not in self._asked]
 
     def _look(self) -> None:
         from ..executor.registry import record_of
 
         for index in self._here():
             self._see(index, record_of(home() / self.runs[index]))
-        going = [index for index in self._asked if index not in self.ended]
+        going = [index for index in self._going() if index in self._asked]
         if going and time.monotonic() >= self._next:
             index = min(going, key=lambda one: self._asked[one].due)
             self._asked[index]()
@@ -185,9 +204,9 @@ class Sweep:
 
     def _leave(self) -> None:
         """Say which runs go on, as their scheduler has them."""
-        going = [self.runs[index] for index in self._asked if index not in self.ended]
+        going = len(self._going())
         if going:
-            many = f"{len(going)} runs go on" if len(going) > 1 else "a run goes on"
+            many = f"{going} runs go on" if going > 1 else "a run goes on"
             click.echo(f"jobc: {many}; `jobc status RUN` asks for one, `jobc stop RUN` ends it", err=True)
 
     def _said(self, index: int, words: str) -> None:

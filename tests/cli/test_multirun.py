@@ -106,3 +106,17 @@ def test_sweep_of_one_is_a_sweep(jobc_command, sweep):
     assert done.returncode == 0
     assert done.stdout.splitlines()[2].split()[0] == "train"
     assert jobc_command("run", "-m", "-d", "job.yaml").returncode == 2
+
+
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_interrupt_while_an_array_is_submitted_ends_it(jobc_command, sweep, detach):
+    """Where sbatch does not answer; a program in its place stands for that. No run is left underway."""
+    (sweep / "sbatch").write_text("#!/bin/sh\ntouch asked\nexec sleep 300\n")
+    (sweep / "sbatch").chmod(0o755)
+    words = ["run", "-m", *detach, "job.yaml", "target=slurm", "hardware=cpu", "args=[a],[b]"]
+    env = {**os.environ, "PATH": f"{sweep}:{os.environ['PATH']}"}
+    with subprocess.Popen([sys.executable, "-m", "jobc", *words], cwd=sweep, env=env, stdout=subprocess.PIPE) as running:
+        wait_for((sweep / "asked").exists)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 130
+    assert [(run["state"], run["exit_code"]) for run in runs(jobc_command)] == [("stopped", 130)] * 2
