@@ -13,7 +13,8 @@ def job(folder):
 
 def test_sweep_shows_a_row_for_each_plan(jobc_command):
     """What differs stands in a table, what is the same once."""
-    done = jobc_command("plan", "job.yaml", "-m", "precision=bf16,fp16", "training.seed=1,2", "name=digits")
+    words = ("precision=bf16,fp16", "training.seed=1,2", "name=digits")
+    done = jobc_command("plan", "job.yaml", "-m", *words, env={"COLUMNS": "100"})
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert lines[1] == "  digits   4 plans"
