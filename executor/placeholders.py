@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import socket
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +27,7 @@ from ..compiler.plan import (
     canonical,
 )
 from ..spec.inherited import inherited
+from ..spec.machine import free_port
 from .nodes import node_commands
 
 
@@ -148,13 +148,6 @@ def run_word(run_id: str) -> str:
     """A run's id as one label of a DNS name: lower-case letters, digits and `-`, its end kept where it is too long."""
     label = re.sub(r"[^a-z0-9]+", "-", run_id.lower()).strip("-")
     return label if len(label) <= _WORD and label[:1].isalpha() else f"r{label[-_WORD + 1 :]}"
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody uses now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def commands(plan: LaunchPlan, step: Step) -> tuple[Command, ...]:

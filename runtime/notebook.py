@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import multiprocessing
 import os
-import socket
 import sys
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from multiprocessing import connection
 from typing import Any
 
@@ -19,6 +17,7 @@ import torch
 from torch import distributed as dist
 
 from ..spec.findings import FindingsError, JobcError, finding
+from ..spec.machine import free_port
 from ..spec.model import Job
 from ..spec.resolved import ResolvedSpec
 from ..spec.tree import Origin
@@ -102,7 +101,7 @@ def start(
         function = _Carried(cloudpickle.dumps((function, args)))
         args = ()
     context: Any = multiprocessing.get_context(method)
-    meet = {"MASTER_ADDR": _HOST, "MASTER_PORT": str(port or _free_port())}
+    meet = {"MASTER_ADDR": _HOST, "MASTER_PORT": str(port or free_port())}
     meet |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), **env}
     sys.stdout.flush()
     sys.stderr.flush()
@@ -246,12 +245,6 @@ def _cuda_in_use(function: Callable[..., Any]) -> FindingsError:
     cause = "CUDA is in use by this process, and GPUs cannot be shared with processes that it starts"
     step = "restart the notebook's kernel and touch no GPU before the launcher" + (f":\n{found}" if found else "")
     return FindingsError((finding("J513", cause, next_step=step),))
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as free:
-        free.bind((_HOST, 0))
-        return free.getsockname()[1]
 
 
 def _refused(keyword: str, cause: str, step: str) -> FindingsError:

@@ -1,9 +1,12 @@
-"""What jobc can learn of the machine it plans on without asking a driver: only `per_node: all` needs it."""
+"""What jobc asks the machine that it is on: how many GPUs, for `per_node: all`, and for a run which port is free."""
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 _GPU_FILE = re.compile(r"nvidia[0-9]+\Z")
@@ -19,3 +22,23 @@ def count_gpus(env: Mapping[str, str], dev: Path = Path("/dev")) -> int:
         return present
     named = [word for word in visible.split(",") if word.strip() and word.strip() != "-1"]
     return min(present, len(named))
+
+
+#: Below those that Linux gives to connections (ip_local_port_range), of which one could take a port meanwhile.
+_PORTS = range(20000, 30000)
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on now, another one each time.
+
+    Raises:
+        OSError: there is none.
+    """
+    import socket
+
+    first = int.from_bytes(os.urandom(4), "big")
+    for number in range(len(_PORTS)):
+        port = _PORTS[(first + number) % len(_PORTS)]
+        with suppress(OSError), socket.create_server(("", port)):
+            return port
+    raise OSError(errno.EADDRINUSE, "no port is free", f"{_PORTS.start} to {_PORTS.stop - 1}")

@@ -115,7 +115,9 @@ def test_interrupt_while_an_array_is_submitted_ends_it(jobc_command, sweep, deta
     (sweep / "sbatch").chmod(0o755)
     words = ["run", "-m", *detach, "job.yaml", "target=slurm", "hardware=cpu", "args=[a],[b]"]
     env = {**os.environ, "PATH": f"{sweep}:{os.environ['PATH']}"}
-    with subprocess.Popen([sys.executable, "-m", "jobc", *words], cwd=sweep, env=env, stdout=subprocess.PIPE) as running:
+    with subprocess.Popen(
+        [sys.executable, "-m", "jobc", *words], cwd=sweep, env=env, stdout=subprocess.PIPE
+    ) as running:
         wait_for((sweep / "asked").exists)
         running.send_signal(signal.SIGINT)
         assert running.wait(60) == 130
