@@ -66,6 +66,11 @@ def _child(start: Callable[[Callable[[Path], None]], object], writer: int, log: 
             os.write(writer, json.dumps({"findings": msgspec.to_builtins(error.findings)}).encode())
         except OSError:  # the run had begun, and its caller is gone: its own file has what went wrong
             sys.stderr.write(str(error))
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()  # nothing prints it for us: the process ends here
+        raise
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

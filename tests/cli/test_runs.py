@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from jobc.cli.detach import detached
 
 COUNT = """
 import os, sys, time
@@ -115,6 +116,18 @@ def test_run_whose_process_was_killed_is_lost(jobc_command, folder, started):
     assert jobc_command("wait", run).returncode == 1
     assert jobc_command("stop", run).returncode == 1
     assert "lost: the process that ran it is gone" in jobc_command("status", run).stdout
+
+
+def test_mistake_of_jobcs_own_is_in_the_log_of_the_run(tmp_path):
+    """Nobody is there any more who could be told."""
+    (tmp_path / "run/logs").mkdir(parents=True)
+
+    def start(begun):
+        begun(tmp_path / "run")
+        raise ZeroDivisionError("a bug")
+
+    assert detached(start) == "run"
+    wait_for(lambda: "ZeroDivisionError: a bug" in (tmp_path / "run/logs/run.log").read_text())
 
 
 def test_logs_choose_ranks_and_lines(jobc_command, folder, started):
