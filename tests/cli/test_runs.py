@@ -9,7 +9,6 @@ import sys
 import time
 
 import pytest
-from jobc.cli.detach import detached
 
 COUNT = """
 import os, sys, time
@@ -118,16 +117,24 @@ def test_run_whose_process_was_killed_is_lost(jobc_command, folder, started):
     assert "lost: the process that ran it is gone" in jobc_command("status", run).stdout
 
 
-def test_mistake_of_jobcs_own_is_in_the_log_of_the_run(tmp_path):
+MISTAKE = """
+from pathlib import Path
+from jobc.cli.detach import detached
+
+def start(begun):
+    begun(Path("run"))
+    raise ZeroDivisionError("a bug")
+
+print(detached(start))
+"""
+
+
+def test_mistake_of_jobcs_own_is_in_the_log_of_the_run(folder):
     """Nobody is there any more who could be told."""
-    (tmp_path / "run/logs").mkdir(parents=True)
-
-    def start(begun):
-        begun(tmp_path / "run")
-        raise ZeroDivisionError("a bug")
-
-    assert detached(start) == "run"
-    wait_for(lambda: "ZeroDivisionError: a bug" in (tmp_path / "run/logs/run.log").read_text())
+    (folder / "run/logs").mkdir(parents=True)
+    done = subprocess.run([sys.executable, "-c", MISTAKE], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "run\n", "")
+    wait_for(lambda: "ZeroDivisionError: a bug" in (folder / "run/logs/run.log").read_text())
 
 
 def test_logs_choose_ranks_and_lines(jobc_command, folder, started):
