@@ -101,6 +101,14 @@ def slurm(tmp_path_factory):
     yield from _running(Slurm(tmp_path_factory.mktemp("slurm")))
 
 
+@pytest.fixture
+def breakable_slurm(tmp_path_factory):
+    """Such a Slurm for one test, which breaks a node of it."""
+    if why := slurm_is_missing():
+        pytest.skip(why)
+    yield from _running(Slurm(tmp_path_factory.mktemp("slurm")))
+
+
 @pytest.fixture(scope="session")
 def slurm_accounting(tmp_path_factory):
     """Another such Slurm, which remembers jobs: sacct answers."""
@@ -141,6 +149,13 @@ def cluster(slurm, folder, jobc_command, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", slurm.env["SLURM_CONF"])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return Cluster(slurm, folder, jobc_command)
+
+
+@pytest.fixture
+def breakable_cluster(breakable_slurm, folder, jobc_command, monkeypatch):
+    """The same with the cluster of this test alone."""
+    monkeypatch.setenv("SLURM_CONF", breakable_slurm.env["SLURM_CONF"])
+    return Cluster(breakable_slurm, folder, jobc_command)
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,7 @@
 
 import json
 import os
-import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 
 
@@ -39,16 +37,6 @@ class Cluster:
 
     def state(self, job):
         return self.slurm.run("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T").strip()
-
-    def repair(self, node):
-        """Makes a broken node one that takes jobs, once what ran there is gone."""
-
-        def repaired():
-            with suppress(subprocess.CalledProcessError):
-                self.slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
-            return self.slurm.state(node) in ("idle", "mixed")
-
-        self.until(repaired, 120)
 
     def until(self, condition, seconds=60):
         end = time.monotonic() + seconds
