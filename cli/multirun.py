@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .detach import detached
-from .runs import home, in_words, seconds, verb
+from .runs import first_code, home, in_words, seconds, verb
 
 if TYPE_CHECKING:
     from ..compiler.plan import Array, LaunchPlan
@@ -97,8 +97,7 @@ class Sweep:
             self._stop(self._going())
             raise
         click.echo(self._table())
-        codes = [1 if record.exit_code is None else record.exit_code for _, record in sorted(self.ended.items())]
-        return next((code for code in codes if code), 0)
+        return first_code(self.ended[index] for index in sorted(self.ended))
 
     def hand_over(self) -> int:
         """Submit all to what carries them out, and say their ids, in the order of their plans.
@@ -125,7 +124,7 @@ class Sweep:
             raise
         for _, run in sorted(self.runs.items()):
             click.echo(run)
-        return next((record.exit_code or 1 for _, record in sorted(self.ended.items())), 0)
+        return first_code(self.ended[index] for index in sorted(self.ended))
 
     def _submit(self, array: Array) -> None:
         """Hand over runs that a scheduler takes in one piece."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -81,3 +81,9 @@ def in_words(duration: float) -> str:
         if count:
             words.append(f"{count}{name}")
     return " ".join(words[:2]) or "0s"
+
+
+def first_code(records: Iterable[Record]) -> int:
+    """The exit code of several runs that have ended: the first that is not 0; 1 for one that left none."""
+    codes = (1 if record.exit_code is None else record.exit_code for record in records)
+    return next((code for code in codes if code), 0)

@@ -11,7 +11,7 @@ import click
 
 from ..spec.findings import FindingsError
 from .common import fail
-from .runs import opened, runs_argument
+from .runs import first_code, opened, runs_argument
 
 if TYPE_CHECKING:
     from ..executor import Record
@@ -33,8 +33,7 @@ def command(runs: tuple[str, ...]) -> int:
         return fail(error)
     except KeyboardInterrupt:
         return 130
-    codes = [1 if record.exit_code is None else record.exit_code for record in ended]
-    return next((code for code in codes if code), 0)
+    return first_code(ended)
 
 
 def until_ended(run_dir: Path) -> Record:

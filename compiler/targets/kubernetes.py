@@ -49,16 +49,24 @@ def check(spec: ResolvedSpec) -> Iterator[Finding]:
     yield from _places(spec)
     yield from _slices(spec)
     yield from _hints(spec)
-    for path in replaced(spec, _target(spec), node_commands(spec, launcher_of(spec))[0]):
-        cause = f"`{path}` of `target.extra` is in the object already"
-        step = "remove it: a field of the document says it; `jobc plan --files` shows the object"
-        place = spec.place(f"target.extra.{path}") or spec.place("target")
-        yield finding("J331", cause, place=place, next_step=step)
+    yield from _twice(spec)
     size = _size(spec)
     if size >= _ARGUMENT:
         cause = f"the script of a node has {size / 1024:.0f} KiB, and a command of a container {_ARGUMENT // 1024} KiB"
         step = "read what is long from a file: shorten `args`, `command`, `env` or `setup`"
         yield finding("J338", cause, place=spec.place("args") or spec.place("target"), next_step=step)
+
+
+def _twice(spec: ResolvedSpec) -> Iterator[Finding]:
+    """What is said in `extra` and by a field; the object is made for it only where there is something to compare."""
+    target = _target(spec)
+    if not target.extra:
+        return
+    for path in replaced(spec, target, node_commands(spec, launcher_of(spec))[0]):
+        cause = f"`{path}` of `target.extra` is in the object already"
+        step = "remove it: a field of the document says it; `jobc plan --files` shows the object"
+        place = spec.place(f"target.extra.{path}") or spec.place("target")
+        yield finding("J331", cause, place=place, next_step=step)
 
 
 def _lacking(spec: ResolvedSpec) -> Iterator[Finding]:
