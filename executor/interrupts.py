@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _FROM_KERNEL = 0x80  # SI_KERNEL: nobody called kill; for an interrupt that means the keyboard
-_LONG = 3600.0  # seconds; a wait without end, in pieces
+_PIECE = 1.0  # seconds; another thread of this process, one that does not hold signals back, may take them from us
 
 
 class Interrupt(NamedTuple):
@@ -83,8 +83,9 @@ class Interrupts:
             yield True
 
     def wait(self, timeout: float | None) -> None:
-        """Wait for a signal or for the end of a child, at most `timeout` seconds."""
-        found = signal.sigtimedwait({*self._before, signal.SIGCHLD}, _LONG if timeout is None else timeout)
+        """Wait for a signal or for the end of a child, at most `timeout` seconds and not long: look again then."""
+        piece = _PIECE if timeout is None else min(_PIECE, timeout)
+        found = signal.sigtimedwait({*self._before, signal.SIGCHLD}, piece)
         if found is not None and found.si_signo in self._before:
             self.received.append(Interrupt(found.si_signo, found.si_code == _FROM_KERNEL))
 

@@ -202,14 +202,21 @@ def test_python_face_raises_findings(folder):
     assert [finding.code for finding in caught.value.findings] == ["J106"]
 
 
-@pytest.mark.parametrize("words", [(), ("hardware.per_node=2",), ("hardware.per_node=2", "launcher=python")])
-def test_time_limit_ends_the_run(jobc_command, folder, words):
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (6, ("hardware.per_node=1",)),
+        (12, ("hardware.per_node=2",)),  # torchrun alone may take seconds until its processes start
+        (6, ("hardware.per_node=2", "launcher=python")),
+    ],
+)
+def test_time_limit_ends_the_run(jobc_command, folder, seconds, words):
     """All processes, with the exit code of timeout(1); the record says failed."""
     write(folder, "import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
-    done = jobc_command("run", "job.yaml", "hardware.kind=cpu", "hardware.per_node=1", "limits.minutes=0.05", *words)
+    done = jobc_command("run", "job.yaml", "hardware.kind=cpu", f"limits.minutes={seconds / 60}", *words)
     assert done.returncode == 124
     assert "begun" in done.stdout
-    assert done.stderr.endswith("jobc: ended after its time limit of 3 s\n")
+    assert done.stderr.endswith(f"jobc: ended after its time limit of {seconds} s\n")
     assert "failed with exit code 124" in jobc_command("status", "last").stdout
 
 

@@ -1,11 +1,14 @@
 """Ctrl-C, TERM and HUP: passed on once, waited for, and nothing left behind."""
 
+import os
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import jobc.executor
 import pytest
+from jobc.executor.interrupts import Interrupts
 
 WAIT = "import time\nprint('ready', flush=True)\ntime.sleep(600)"
 ALL = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
@@ -197,3 +200,18 @@ def test_killed_executor_takes_its_commands_along(house):
     record = jobc.executor.load(run.run_dir)
     assert record.state == "running"
     assert not jobc.executor.alive(record)
+
+
+def test_end_is_seen_though_another_thread_takes_its_signal():
+    """A program with threads may use jobc: the kernel tells whichever thread listens that a child has ended."""
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
+    other.start()
+    try:
+        with Interrupts() as interrupts, interrupts.held(), subprocess.Popen(["true"]) as child:
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            interrupts.wait(None)
+            assert child.poll() == 0
+    finally:
+        done.set()
+        other.join()
