@@ -249,6 +249,8 @@ def _training(spec: ResolvedSpec) -> Iterator[Finding]:
             place=spec.place(path),
             next_step="leave it away, or train with `paradigm=ddp`",
         )
+    if job.training.activation_offload:
+        yield from _activations(spec)
     if job.training.debug and job.processes == 1:
         cause = "`training.debug` has no effect: one process makes no collectives that could differ"
         yield finding("J306", cause, place=spec.place("training.debug"))
@@ -266,6 +268,17 @@ def _training(spec: ResolvedSpec) -> Iterator[Finding]:
         else:
             continue
         yield finding("J311", f"`{path}` has no effect: {cause}", place=spec.place(path), next_step=step)
+
+
+def _activations(spec: ResolvedSpec) -> Iterator[Finding]:
+    path, again = "training.activation_offload", "training.activation_checkpointing"
+    if isinstance(spec.job.hardware, Cpu):
+        cause, step = "with `hardware: cpu` everything is in memory", "remove it"
+    elif not spec.job.training.activation_checkpointing:
+        cause, step = f"it is about blocks that `{again}` computes again", f"add `{again}: true`, or remove it"
+    else:
+        return
+    yield finding("J311", f"`{path}` has no effect: {cause}", place=spec.place(path), next_step=step)
 
 
 _NOT_COMPILED = Compile()

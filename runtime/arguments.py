@@ -117,7 +117,7 @@ def _keywords(
     # 1 is what Accelerate's own default is, and says nothing beside a plugin.
     said = ("gradient_accumulation_steps", None if steps == 1 else steps)
     together = _one_of(refusals, said, ("gradient_accumulation_plugin", accumulation.num_steps))
-    words = loader.to_kwargs()
+    words, sharded = loader.to_kwargs(), given.fsdp_plugin
     return Keywords(
         gradient_accumulation_steps=steps if together is None else together,
         mixed_precision=None if precision is None else str(getattr(precision, "value", precision)),
@@ -126,7 +126,8 @@ def _keywords(
         even_batches=words.get("even_batches", given.even_batches),
         dispatch_batches=loader.dispatch_batches,
         data_seed=loader.data_seed,
-        activation_checkpointing=None if given.fsdp_plugin is None else given.fsdp_plugin.activation_checkpointing,
+        activation_checkpointing=None if sharded is None else sharded.activation_checkpointing,
+        activation_checkpointing_offload=None if sharded is None else sharded.activation_checkpointing_offload,
         step_scheduler_with_optimizer=given.follow_optimizer,
         rng_types=_generators(given.rng_types or (), refusals),
     )

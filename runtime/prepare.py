@@ -109,7 +109,8 @@ class Prepared:
         inner = self._strategy.unwrap(model)
         self._precision.wrap_forward(inner)
         if self.parts.settings.activation_checkpointing:
-            recompute_blocks(inner)
+            device = self.parts.world.device.type if self.parts.settings.activation_offload else None
+            recompute_blocks(inner, offload_from=device)
         compile_in_place(inner, self.parts.settings.compile)
         wrapped = self._strategy.wrap(self._strategy.place(model) if place else model)
         for optimizer in self.optimizers:

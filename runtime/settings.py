@@ -35,6 +35,7 @@ _PATHS = {
     "dispatch_batches": "training.dataloader.dispatch",
     "data_seed": "training.dataloader.seed",
     "activation_checkpointing": "training.activation_checkpointing",
+    "activation_checkpointing_offload": "training.activation_offload",
 }
 
 
@@ -50,6 +51,7 @@ class Keywords:
     dispatch_batches: bool | None = None
     data_seed: int | None = None
     activation_checkpointing: bool | None = None
+    activation_checkpointing_offload: bool | None = None
     step_scheduler_with_optimizer: bool = True
     rng_types: tuple[str, ...] = ()
 
@@ -75,6 +77,7 @@ class Settings:
     data_seed: int | None
     deterministic: bool
     activation_checkpointing: bool
+    activation_offload: bool
     gradient_clipping: GradientClipping
     loss: Literal["mean_sample", "mean_batch", "mean_token"]
     loss_explicit: bool
@@ -134,11 +137,17 @@ def settle(spec: ResolvedSpec | None, said: Keywords) -> Settings:
         activation_checkpointing=table.settle(
             "activation_checkpointing", said.activation_checkpointing, training.activation_checkpointing
         ),
+        activation_offload=table.settle(
+            "activation_checkpointing_offload", said.activation_checkpointing_offload, training.activation_offload
+        ),
         gradient_clipping=training.gradient_clipping,
         loss=training.loss,
         loss_explicit=spec is not None and spec.origin("training.loss").explicit,
         compile=training.compile,
     )
+    if settings.activation_offload and not settings.activation_checkpointing:
+        step = "add `activation_checkpointing=True`: what else blocks keep stays on the device"
+        table.refuse("activation_checkpointing_offload", "it has no effect where blocks keep their activations", step)
     if table.findings:
         raise FindingsError(tuple(table.findings))
     return settings

@@ -24,7 +24,6 @@ _FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "param_init_fn": ((None,), "give the model its values before it is prepared"),
     "sync_module_states": ((None, True), "leave it away: all processes get what the first one has"),
     "forward_prefetch": ((None, False), _ALWAYS),
-    "activation_checkpointing_offload": ((None, False), _LATER),
     "cpu_ram_efficient_loading": ((None, False), _LATER),
 }
 #: What each strategy frees after the forward pass, and over which processes it spreads the pieces.

@@ -155,6 +155,13 @@ class Training(Part, frozen=True):
             " about a third more time."
         ),
     ] = False
+    activation_offload: Annotated[
+        bool,
+        Meta(
+            description="Keep in the machine's memory what those blocks begin with, until their backward pass: less"
+            " memory of the GPU, which every step copies to and from."
+        ),
+    ] = False
     deterministic: Annotated[
         bool, Meta(description="Refuse operations of torch that give other numbers each time, at some cost in speed.")
     ] = False

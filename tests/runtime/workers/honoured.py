@@ -3,6 +3,7 @@
 import warnings
 from datetime import timedelta
 
+import pytest
 import torch
 from common import Accelerator, data, job, loader, model, refuses, same
 from jobc import (
@@ -334,6 +335,41 @@ def check_blocks_run_twice_where_their_activations_are_not_kept():
         refuses("J503", "training.activation_checkpointing"),
     ):
         Accelerator(fsdp_plugin=off)
+
+
+class Growing(nn.Module):
+    """A block whose gradient needs the value that it began with."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, inputs):
+        return inputs * inputs * self.scale
+
+
+def check_what_blocks_begin_with_is_kept_in_memory():
+    """A copy in memory is what the backward pass reads: who changes the value on the device meanwhile is harmless."""
+
+    def gradient(*, offload):
+        with job(training={"activation_checkpointing": True, "activation_offload": offload}):
+            accelerator = Accelerator()
+            ready = accelerator.prepare(nn.Sequential(Growing(), Growing()))
+        begun = torch.full((2,), 3.0, requires_grad=True)
+        kept = []
+        accelerator.unwrap_model(ready)[1].register_forward_hook(lambda _block, inputs, _output: kept.append(inputs[0]))
+        result = ready(begun)
+        with torch.no_grad():
+            kept[0].zero_()
+        result.sum().backward()
+        return begun.grad.tolist()
+
+    assert gradient(offload=True) == [108.0, 108.0]
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        gradient(offload=False)
+    alone = FullyShardedDataParallelPlugin(activation_checkpointing_offload=True)
+    with job(paradigm={"kind": "fsdp"}), refuses("J507", "activation_checkpointing_offload"):
+        Accelerator(fsdp_plugin=alone)
 
 
 def check_gradients_are_added_up_in_the_format_of_the_job():
