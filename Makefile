@@ -25,17 +25,19 @@ test: $(VENV)/.demo $(VENV)/.dev $(VENV)/.$(INSTALL)  ## set everything up, then
 	cd tests && JOBC_TEST_INSTALL=$(INSTALL) ../$(VENV)/bin/python -m pytest $(or $(ARGS),--numprocesses=2 --dist=loadfile)
 
 ENGINES = shells ssh mpi slurm node/.installed deepspeed/.installed ray/.installed xla/.installed sagemaker3/.installed sagemaker2/.installed kubernetes/.installed pods
-engines: $(addprefix .engines/,$(ENGINES))  ## install what engine tests need (apt, npm, Python environments)
+engines: $(VENV)/.dev  ## install what engine tests need (apt, npm, Python environments)
+	@mkdir -p .engines
+	@$(MAKE) --silent --no-print-directory --jobs=3 $(addprefix .engines/,$(ENGINES))
 
-# $(call packages,COMMANDS,PACKAGES): apt is asked only when a command is missing.
+# $(call packages,COMMANDS,PACKAGES): apt is asked only when a command is missing, and by one at a time.
 packages = if for name in $(1); do PATH="$$PATH:/usr/sbin" command -v $$name || echo missing; done | grep -qx missing; then \
-	{ $(APT) update -qq && $(APT) install -y -qq --no-install-recommends $(2); } >/dev/null; fi
+	flock .engines sh -c '$(APT) update -qq && $(APT) install -y -qq --no-install-recommends $(2)' >/dev/null; fi
 
 # Python environments of engines: packages that .venv does not have are pinned in tests/engines/requirements.
 .engines/%/bin/python: | $(VENV)/.dev
 	@$(VENV)/bin/python -m venv --without-pip .engines/$*
-# $(call install,NAME): every package is named there, so that none is chosen anew.
-install = $(VENV)/bin/python -m pip --disable-pip-version-check --python .engines/$(1)/bin/python install --quiet --no-deps \
+# $(call install,NAME): every package is named there, so that none is chosen anew; the few modules in use are compiled then.
+install = $(VENV)/bin/python -m pip --disable-pip-version-check --python .engines/$(1)/bin/python install --quiet --no-deps --no-compile \
 	-r tests/engines/requirements/$(1).txt
 purelib = $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 # $(call base,NAME): what .venv has, torch and jobc among it, is importable too.
@@ -45,26 +47,26 @@ base = echo "import site; site.addsitedir('$(call purelib,$(VENV))')" > "$(call 
 .engines/shells:
 	@echo "engines: zsh and fish"
 	@$(call packages,zsh fish,zsh fish)
-	@mkdir -p .engines && touch $@
+	@touch $@
 
 # Servers for the target ssh, what copies files to them, networks of their own, and a checker of shell scripts.
 .engines/ssh:
 	@echo "engines: sshd, rsync, ip and shellcheck"
 	@$(call packages,sshd rsync ip shellcheck,openssh-server openssh-client rsync iproute2 shellcheck)
-	@mkdir -p .engines && touch $@
+	@touch $@
 
 # mpirun, which starts processes that then ask whose they are.
 .engines/mpi:
 	@echo "engines: Open MPI"
 	@$(call packages,mpirun,openmpi-bin)
-	@mkdir -p .engines && touch $@
+	@touch $@
 
 # A cluster for the target slurm; tests start its daemons, or a person with tests/tools/slurm.py.
 .engines/slurm:
 	@echo "engines: Slurm, with accounting"
 	@$(call packages,slurmctld slurmd munged sbatch,slurm-wlm slurm-client munge)
 	@$(call packages,slurmdbd mariadbd my_print_defaults,slurmdbd mariadb-server-core mariadb-client-core)
-	@mkdir -p .engines && touch $@
+	@touch $@
 
 # The YAML language server that editors run.
 .engines/node/.installed:
@@ -123,7 +125,7 @@ base = echo "import site; site.addsitedir('$(call purelib,$(VENV))')" > "$(call 
 	@echo "engines: podman and kubectl"
 	@$(call packages,podman runc conmon,podman runc conmon catatonit netavark)
 	@$(call packages,kubectl,kubernetes-client)
-	@mkdir -p .engines && touch $@
+	@touch $@
 
 lint: $(VENV)/.dev $(VENV)/.checkout  ## ruff, pyright, the import contracts
 	$(VENV)/bin/ruff format --check .

@@ -7,9 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -293,7 +293,6 @@ def test_digits_are_learned_in_two_pods(podman, tmp_path, monkeypatch):
     """The example, in two real pods of one process each, which meet: it reads the digits as well as anywhere."""
     monkeypatch.chdir(ROOT / "examples" / "digits")
     (port,) = free_ports(1)
-    said = {}
     words = (
         "target={kind: kubernetes, folder: '" + str(ROOT / "examples" / "digits") + "'}",
         f"python={sys.executable}",
@@ -304,16 +303,10 @@ def test_digits_are_learned_in_two_pods(podman, tmp_path, monkeypatch):
         f"launcher_args=['{HERE}']",
     )
 
-    def play(pod):
-        said[pod["metadata"]["name"]] = podman.play(pod)["node"]
-
-    playing = [threading.Thread(target=play, args=(pod,)) for pod in pods_of("job.yaml", "digits", *words)]
-    for one in playing:
-        one.start()
-    for one in playing:
-        one.join()
-    assert [code for code, _ in said.values()] == [0, 0], said
-    text = "".join(text for _, text in said.values())
+    with ThreadPoolExecutor() as threads:
+        ended = [said["node"] for said in threads.map(podman.play, pods_of("job.yaml", "digits", *words))]
+    assert [code for code, _ in ended] == [0, 0], ended
+    text = "".join(text for _, text in ended)
     assert float(re.findall(r"test accuracy (\d\.\d+)", text)[-1]) > 0.97, text
 
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 from io import BytesIO
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Podman:
         self.folder = folder.resolve()
         self.env = {"CONTAINERS_CONF": str(self.folder / "containers.conf"), MARK: str(self.folder)}
         self.marks = {MARK: str(self.folder)}
+        self._making = threading.Lock()  # two pods with a volume of one name would both make it
 
     def start(self) -> None:
         """Until there is an image."""
@@ -76,7 +78,8 @@ class Podman:
         manifest = self.folder / f"{pod['metadata']['name']}.yaml"
         manifest.write_text(yaml.safe_dump(pod))
         try:
-            self.run("kube", "play", "--network=host", str(manifest))
+            with self._making:
+                self.run("kube", "play", "--network=host", str(manifest))
             ended = {}
             for container in pod["spec"]["containers"]:
                 name = f"{pod['metadata']['name']}-{container['name']}"

@@ -25,10 +25,15 @@ from torch.utils.data import DataLoader
 SIZE = int(os.environ.get("WORLD_SIZE", "1"))
 RANK = int(os.environ.get("RANK", "0"))
 WHOLE = {"kind": "fsdp", "wrap": "none", "reshard_after_forward": False}
-STRATEGIES = [{"kind": "ddp"}, {"kind": "fsdp"}, {"kind": "fsdp", "wrap": ["Block", "Linear"]}, WHOLE]
+CUT_FINELY = {"kind": "fsdp", "wrap": ["Block", "Linear"]}
 OFFLOADED = {"kind": "fsdp", "offload": True}
 HYBRID = {"kind": "fsdp", "sharding": "hybrid", "replicate": 2}
-STRATEGIES += [OFFLOADED] if SIZE == 2 else [HYBRID, {**HYBRID, "offload": True}] if SIZE == 4 else []
+STRATEGIES = [{"kind": "ddp"}, {"kind": "fsdp"}]
+STRATEGIES += {
+    1: [CUT_FINELY, WHOLE],
+    2: [CUT_FINELY, WHOLE, OFFLOADED],
+    4: [HYBRID, {**HYBRID, "offload": True}],  # what only so many processes can do; how finely is seen with fewer
+}[SIZE]
 CUT = [paradigm for paradigm in STRATEGIES if paradigm["kind"] == "fsdp"]
 
 
