@@ -145,12 +145,17 @@ def settle(spec: ResolvedSpec | None, said: Keywords) -> Settings:
         loss_explicit=spec is not None and spec.origin("training.loss").explicit,
         compile=training.compile,
     )
-    if settings.activation_offload and not settings.activation_checkpointing:
-        step = "add `activation_checkpointing=True`: what else blocks keep stays on the device"
-        table.refuse("activation_checkpointing_offload", "it has no effect where blocks keep their activations", step)
+    _compare(settings, table)
     if table.findings:
         raise FindingsError(tuple(table.findings))
     return settings
+
+
+def _compare(settings: Settings, table: _Table) -> None:
+    """Settings that have no effect beside each other; of a job the compiler has said so."""
+    if settings.activation_offload and not settings.activation_checkpointing:
+        step = "add `activation_checkpointing=True`: what else blocks keep stays on the device"
+        table.refuse("activation_checkpointing_offload", "it has no effect where blocks keep their activations", step)
 
 
 def kind_of(block: object) -> str:
