@@ -158,8 +158,8 @@ class Training(Part, frozen=True):
     activation_offload: Annotated[
         bool,
         Meta(
-            description="Keep in the machine's memory what those blocks begin with, until their backward pass: less"
-            " memory of the GPU, which every step copies to and from."
+            description="Keep the inputs of the blocks that `training.activation_checkpointing` computes again in the"
+            " machine's memory until their backward pass: less memory of the GPU, and copies in every step."
         ),
     ] = False
     deterministic: Annotated[

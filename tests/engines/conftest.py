@@ -96,25 +96,25 @@ def ssh_job(ssh_hosts, folder, request):
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory):
     """A Slurm of two nodes, jobc-n1 and jobc-n2; its `env` is for the commands that should find it."""
-    if why := slurm_is_missing():
-        pytest.skip(why)
-    yield from _running(Slurm(tmp_path_factory.mktemp("slurm")))
+    yield from _slurm(tmp_path_factory)
 
 
 @pytest.fixture
 def breakable_slurm(tmp_path_factory):
     """Such a Slurm for one test, which breaks a node of it."""
-    if why := slurm_is_missing():
-        pytest.skip(why)
-    yield from _running(Slurm(tmp_path_factory.mktemp("slurm")))
+    yield from _slurm(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def slurm_accounting(tmp_path_factory):
     """Another such Slurm, which remembers jobs: sacct answers."""
-    if why := slurm_is_missing() or accounting_is_missing():
+    yield from _slurm(tmp_path_factory, accounting=True)
+
+
+def _slurm(tmp_path_factory, *, accounting=False):
+    if why := slurm_is_missing() or (accounting and accounting_is_missing()):
         pytest.skip(why)
-    yield from _running(Slurm(tmp_path_factory.mktemp("slurm"), accounting=True))
+    yield from _running(Slurm(tmp_path_factory.mktemp("slurm"), accounting=accounting))
 
 
 @pytest.fixture(scope="session")
